@@ -1,0 +1,1 @@
+//! The registry of the backends that come with stratavm.

@@ -1,0 +1,1 @@
+//! The parallels backend of stratavm.

@@ -1,0 +1,1 @@
+//! The virtualbox backend of stratavm.
