@@ -1,1 +1,4 @@
 //! The library.
+
+#[cfg(feature = "testkit")]
+pub mod testkit;

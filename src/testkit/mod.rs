@@ -1,0 +1,3 @@
+//! What tests of `Hypervisor` implementations share. Feature `testkit`; no part of a product.
+
+pub mod guest;
