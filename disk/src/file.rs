@@ -1,0 +1,136 @@
+//! Positioned I/O on one image file, with path and offset in every error, and a walk over the parts that are not holes.
+
+use crate::sys;
+use crate::{Error, Result};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Bytes read at a time when a range is looked through.
+const CHUNK: usize = 64 << 10;
+
+/// An open image file.
+pub(crate) struct ImageFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl ImageFile {
+    /// Opens an existing regular file for reading; a pipe, a device or a folder is refused before it is opened.
+    pub(crate) fn open(path: &Path) -> Result<ImageFile> {
+        Self::open_with(path, OpenOptions::new().read(true))
+    }
+
+    /// The same for reading and writing.
+    pub(crate) fn open_rw(path: &Path) -> Result<ImageFile> {
+        Self::open_with(path, OpenOptions::new().read(true).write(true))
+    }
+
+    fn open_with(path: &Path, options: &OpenOptions) -> Result<ImageFile> {
+        let open = || -> Result<ImageFile> {
+            if !std::fs::metadata(path)?.is_file() {
+                return Err(Error::unsupported("not a regular file"));
+            }
+            let file = options.open(path)?;
+            let len = file.metadata()?.len();
+            Ok(ImageFile {
+                file,
+                path: path.to_owned(),
+                len,
+            })
+        };
+        open().map_err(|e| e.at_path(path))
+    }
+
+    /// Creates a file that must not be there yet.
+    pub(crate) fn create_new(path: &Path) -> Result<ImageFile> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path);
+        let file = file.map_err(|e| Error::from(e).at_path(path))?;
+        Ok(ImageFile {
+            file,
+            path: path.to_owned(),
+            len: 0,
+        })
+    }
+
+    /// Length in bytes when the file was opened, or as set since.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that the file takes on the volume, where the system says so.
+    pub(crate) fn allocated(&self) -> Option<u64> {
+        sys::allocated(&self.file)
+    }
+
+    /// Asks the volume for holes in this file where that needs asking.
+    pub(crate) fn make_sparse(&self) -> Result<()> {
+        sys::make_sparse(&self.file).map_err(|e| self.error(e, 0))
+    }
+
+    /// Makes the file this long; what is added reads as zeros.
+    pub(crate) fn set_len(&mut self, len: u64) -> Result<()> {
+        self.file
+            .set_len(len)
+            .map_err(|e| Error::from(e).at_path(&self.path))?;
+        self.len = len;
+        Ok(())
+    }
+
+    /// Fills `buf` from `offset`; a file that ends before is malformed.
+    pub(crate) fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        sys::read_exact_at(&self.file, buf, offset).map_err(|e| self.error(e, offset))
+    }
+
+    /// Writes all of `buf` at `offset` in one call where the system takes it in one.
+    pub(crate) fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        sys::write_all_at(&self.file, buf, offset).map_err(|e| self.error(e, offset))
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file
+            .sync_all()
+            .map_err(|e| Error::from(e).at_path(&self.path))
+    }
+
+    /// The first byte at or behind `offset` that may be other than zero; `None` if a hole reaches to the end.
+    pub(crate) fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        if offset >= self.len {
+            return Ok(None);
+        }
+        sys::next_data(&self.file, offset).map_err(|e| self.error(e, offset))
+    }
+
+    /// The first byte in `range` that is not zero. Holes are skipped where the system shows them.
+    pub(crate) fn first_nonzero(&self, range: Range<u64>) -> Result<Option<u64>> {
+        let mut buf = vec![0; CHUNK];
+        let mut at = range.start;
+        while at < range.end {
+            at = match self.next_data(at)? {
+                Some(data) if data < range.end => data,
+                _ => return Ok(None),
+            };
+            let take = usize::try_from(range.end - at).map_or(CHUNK, |n| n.min(CHUNK));
+            self.read_exact_at(&mut buf[..take], at)?;
+            if let Some(i) = buf[..take].iter().position(|b| *b != 0) {
+                return Ok(Some(at + i as u64));
+            }
+            at += take as u64;
+        }
+        Ok(None)
+    }
+
+    fn error(&self, e: io::Error, offset: u64) -> Error {
+        Error::from(e).at_path(&self.path).at_offset(offset)
+    }
+}

@@ -1,0 +1,261 @@
+//! What new VMDK files hold: the flat descriptor of a machine's own over shared raw extents, and the sparse image with
+//! both link styles (VMware's and QEMU's parentCID + hint, VirtualBox's ddb.uuid.*) in one embedded descriptor.
+//! Everything here is a pure function of the spec: no clock, no randomness, no file is touched.
+
+use super::descriptor::new_ddb;
+use super::header::{GRAIN_SECTORS, GT_SECTORS, GTES_PER_GT};
+use super::{
+    Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, SECTOR, SparseHeader,
+    check_disk_sectors,
+};
+use crate::image::ImageBytes;
+use crate::patch::{self, Patch};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// QEMU reads at most this many bytes of an extent's file name and cuts the rest off.
+const MAX_EXTENT_NAME: usize = 511;
+/// QEMU refuses a longer hint.
+const MAX_HINT: usize = 4095;
+/// Sectors that 32-bit grain table entries can address.
+const ADDRESSABLE: u64 = 1 << 32;
+
+/// One raw file below a flat descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlatExtent {
+    /// The file as written: `/` separated, relative to the descriptor's folder or absolute; at most 511 bytes, without
+    /// `"` and control characters.
+    pub file: String,
+    /// Size in sectors, not 0.
+    pub sectors: u64,
+    /// Where the extent starts in the file, in sectors.
+    pub offset: u64,
+}
+
+/// A text descriptor, createType monolithicFlat, over one or more raw files that stay untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlatSpec {
+    /// The raw files in disk order; together a multiple of 1 MiB, at most 2 TiB.
+    pub extents: Vec<FlatExtent>,
+    /// Content id that children record.
+    pub cid: Cid,
+    /// VirtualBox's id of the image.
+    pub uuid: Uuid,
+    /// Adapter, for the geometry.
+    pub adapter: AdapterType,
+}
+
+/// How a child finds and checks its parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentLink {
+    /// The parent's file as written: `/` separated, relative to the child's folder or absolute.
+    pub hint: String,
+    /// The parent's content id.
+    pub cid: Cid,
+    /// The parent's VirtualBox id.
+    pub uuid: Uuid,
+}
+
+/// A new monolithicSparse image: a head over a parent, or a disk of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SparseSpec {
+    /// The image's own file name, without folders: it stands in the embedded descriptor, so a file made under another
+    /// name is refused.
+    pub file: String,
+    /// Size of the disk in sectors: a multiple of 2048, equal to the parent's. At most about 2 TiB - 257 MiB, so that
+    /// a full image can still be addressed with 32-bit sector numbers.
+    pub sectors: u64,
+    /// Content id of this image.
+    pub cid: Cid,
+    /// VirtualBox's id of this image.
+    pub uuid: Uuid,
+    /// The parent, if any.
+    pub parent: Option<ParentLink>,
+    /// Adapter, for the geometry.
+    pub adapter: AdapterType,
+    /// What stands in it, in order of offset. Over a parent only whole grains (64 KiB) can be put in, because the rest
+    /// of a grain would hide the parent's data.
+    pub patches: Vec<Patch>,
+}
+
+pub(crate) fn render_flat(spec: &FlatSpec) -> Result<ImageBytes> {
+    spec.cid.check_usable()?;
+    let mut sectors = 0_u64;
+    let mut extents = Vec::with_capacity(spec.extents.len());
+    for e in &spec.extents {
+        if e.sectors == 0 {
+            return Err(Error::invalid(format!(
+                "extent {:?} has no sectors",
+                e.file
+            )));
+        }
+        if e.file.len() > MAX_EXTENT_NAME {
+            return Err(Error::limit(format!(
+                "extent name of {} bytes: QEMU reads at most {MAX_EXTENT_NAME}",
+                e.file.len()
+            )));
+        }
+        sectors = sectors.saturating_add(e.sectors);
+        extents.push(Extent {
+            access: Access::ReadWrite,
+            sectors: e.sectors,
+            kind: ExtentKind::Flat,
+            file: Some(e.file.clone()),
+            offset: Some(e.offset),
+        });
+    }
+    check_disk_sectors(sectors)?;
+    let text = Descriptor {
+        cid: spec.cid,
+        parent_cid: None,
+        create_type: CreateType::MonolithicFlat,
+        parent_hint: None,
+        other: encoding(),
+        extents,
+        ddb: new_ddb(sectors, spec.cid, spec.uuid, None, spec.adapter),
+    }
+    .to_text()?;
+    let mut out = ImageBytes::new(text.len() as u64);
+    out.push(0, text.into_bytes());
+    Ok(out.finish())
+}
+
+pub(crate) fn render_sparse(spec: &SparseSpec) -> Result<ImageBytes> {
+    check_sparse(spec)?;
+    let header = SparseHeader::for_new(spec.sectors);
+    let text = sparse_descriptor(spec).to_text()?;
+    let room = header.descriptor_size * SECTOR;
+    if text.len() as u64 >= room {
+        return Err(Error::limit(format!(
+            "descriptor of {} bytes does not fit into {room}: the names in it are too long",
+            text.len()
+        )));
+    }
+
+    let mut grains = BTreeMap::new();
+    let parts: Vec<_> = patch::by_block(&spec.patches, GRAIN_SECTORS * SECTOR).collect();
+    for part in &parts {
+        let next = header.overhead + grains.len() as u64 * GRAIN_SECTORS;
+        grains.entry(part.block).or_insert(next);
+    }
+    let end = header.overhead + grains.len() as u64 * GRAIN_SECTORS;
+    let mut out = ImageBytes::new(end * SECTOR);
+    out.push(0, header.to_bytes().to_vec());
+    out.push(header.descriptor_offset * SECTOR, text.into_bytes());
+    for directory in header.redundant_directory.iter().chain(&header.directory) {
+        let tables = directory + header.directory_sectors();
+        let entries = (0..header.table_count()).map(|i| (tables + i * GT_SECTORS) as u32);
+        out.push(
+            directory * SECTOR,
+            entries.flat_map(u32::to_le_bytes).collect(),
+        );
+        // Tables lie one behind the other, so grain g's entry is at a fixed place. Untouched ones stay holes.
+        debug_assert_eq!(GT_SECTORS * SECTOR, GTES_PER_GT * 4);
+        out.push_entries(tables * SECTOR, &grains);
+    }
+    for part in parts {
+        if let Some(sector) = grains.get(&part.block) {
+            out.push(sector * SECTOR + part.within, part.bytes.to_vec());
+        }
+    }
+    Ok(out.finish())
+}
+
+/// Bytes of the file once every grain is written.
+pub(crate) fn sparse_grown_len(spec: &SparseSpec) -> u64 {
+    SparseHeader::for_new(spec.sectors)
+        .overhead
+        .saturating_add(spec.sectors)
+        .saturating_mul(SECTOR)
+}
+
+fn check_sparse(spec: &SparseSpec) -> Result<()> {
+    check_disk_sectors(spec.sectors)?;
+    if SparseHeader::for_new(spec.sectors).overhead + spec.sectors > ADDRESSABLE {
+        return Err(Error::limit(format!(
+            "disk of {} sectors: a full sparse VMDK of that size is beyond 32-bit sector numbers",
+            spec.sectors
+        )));
+    }
+    spec.cid.check_usable()?;
+    if spec.file.is_empty() || spec.file.contains(['/', '\\']) || spec.file.len() > MAX_EXTENT_NAME
+    {
+        return Err(Error::invalid(format!(
+            "{:?} is no file name without folders",
+            spec.file
+        )));
+    }
+    if spec.uuid.is_nil() {
+        return Err(Error::invalid("the image's UUID is null"));
+    }
+    patch::check(&spec.patches, spec.sectors * SECTOR)?;
+    let Some(parent) = &spec.parent else {
+        return Ok(());
+    };
+    parent.cid.check_usable()?;
+    if parent.uuid.is_nil() || parent.uuid == spec.uuid {
+        return Err(Error::invalid(
+            "the parent's UUID is null or the child's own",
+        ));
+    }
+    if parent.hint.is_empty() || parent.hint.len() > MAX_HINT {
+        return Err(Error::invalid(format!(
+            "parent hint of {} bytes",
+            parent.hint.len()
+        )));
+    }
+    whole_grains(&spec.patches)
+}
+
+/// Adjacent patches count as one.
+fn whole_grains(patches: &[Patch]) -> Result<()> {
+    let grain = GRAIN_SECTORS * SECTOR;
+    let mut end = 0;
+    for p in patches.iter().filter(|p| !p.bytes.is_empty()) {
+        if p.offset != end && !(end.is_multiple_of(grain) && p.offset.is_multiple_of(grain)) {
+            return Err(partial_grain(p.offset));
+        }
+        end = p.end();
+    }
+    if end.is_multiple_of(grain) {
+        Ok(())
+    } else {
+        Err(partial_grain(end))
+    }
+}
+
+fn partial_grain(at: u64) -> Error {
+    Error::invalid(format!(
+        "patches cover a part of the 64 KiB grain at {at} only: the rest would hide the parent's data"
+    ))
+}
+
+fn sparse_descriptor(spec: &SparseSpec) -> Descriptor {
+    let parent = spec.parent.as_ref();
+    Descriptor {
+        cid: spec.cid,
+        parent_cid: parent.map(|p| p.cid),
+        create_type: CreateType::MonolithicSparse,
+        parent_hint: parent.map(|p| p.hint.clone()),
+        other: encoding(),
+        extents: vec![Extent {
+            access: Access::ReadWrite,
+            sectors: spec.sectors,
+            kind: ExtentKind::Sparse,
+            file: Some(spec.file.clone()),
+            offset: None,
+        }],
+        ddb: new_ddb(
+            spec.sectors,
+            spec.cid,
+            spec.uuid,
+            parent.map(|p| p.uuid),
+            spec.adapter,
+        ),
+    }
+}
+
+fn encoding() -> Vec<(String, String)> {
+    vec![("encoding".to_owned(), "UTF-8".to_owned())]
+}
