@@ -1,4 +1,27 @@
-//! The library.
+//! One layered VM spec in; disk chains and configurations for VMware, VirtualBox, Parallels and
+//! QEMU out, behind one [`Hypervisor`] trait.
+//!
+//! This crate knows layers, images, machines and plans; it knows no product. Products are in
+//! crates of their own (`stratavm-builtin` has them all), disk formats in [`stratavm_disk`].
 
+pub mod capability;
+pub mod chain;
+mod error;
+pub mod hypervisor;
+pub mod identity;
+pub mod image;
+pub mod layer;
+pub mod plan;
+mod registry;
+pub mod resolved;
+pub mod spec;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+
+pub use error::{Error, ErrorKind, Result};
+pub use hypervisor::{Hypervisor, Product};
+pub use plan::Plan;
+pub use registry::Registry;
+pub use resolved::Resolved;
+pub use spec::VmSpec;
+pub use stratavm_disk::Ctx;

@@ -1,0 +1,5 @@
+//! Images: immutable, content-addressed disks.
+
+mod digest;
+
+pub use digest::{CHUNK_SIZE, DigestError, ImageDigest};

@@ -1,0 +1,77 @@
+//! The layered VM spec: plain serde data, without any I/O.
+//!
+//! Here live the data types and what each key may hold. Reading them from TOML or JSON with
+//! positions is in [`parse`], checking them as a whole in [`validate`]; what a layer's role means
+//! is in [`crate::layer`].
+
+mod guest;
+mod hardware;
+mod layer;
+mod name;
+mod policy;
+mod size;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use guest::{Arch, Composition, Guest, GuestOs};
+pub use hardware::{
+    Audio, BootDevice, Cdrom, Clock, Console, Controller, Display, Firmware, Hardware, MacAddress,
+    MacAddressError, Network, NetworkMode, SecureBoot, Tpm,
+};
+pub use layer::{LayerSpec, Presence, Rejuvenate, Role, Writes};
+pub use name::{MAX_LEN as NAME_MAX_LEN, Name, NameError};
+pub use policy::{Direction, Policy, Switch};
+pub use size::{MIB, Size, SizeError};
+
+/// The version of the spec's format that this library reads and writes.
+pub const SPEC_VERSION: u32 = 1;
+
+/// One virtual machine, described as layers.
+///
+/// Deserialising checks each value's form only; [`VmSpec::validate`] and the readers in
+/// [`parse`] check the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VmSpec {
+    /// Version of this format: 1.
+    pub stratavm: u32,
+    /// The machine's name: file names and identifiers are made of it.
+    pub name: Name,
+    /// Free text for windows and lists; the name where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What runs in the machine.
+    pub guest: Guest,
+    /// The virtual hardware.
+    #[serde(default)]
+    pub hardware: Hardware,
+    /// The layers, in order: slots and the stacking of applications follow it.
+    #[serde(rename = "layer")]
+    pub layers: Vec<LayerSpec>,
+    /// What the user may do.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Carried, never read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Tables named `x-NAME`: carried, never read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extensions: BTreeMap<String, serde_json::Value>,
+}
+
+impl VmSpec {
+    /// The text for windows: the title, or the name where there is none.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.title.as_deref().unwrap_or(self.name.as_str())
+    }
+
+    /// The layer called `name`.
+    #[must_use]
+    pub fn layer(&self, name: &Name) -> Option<&LayerSpec> {
+        self.layers.iter().find(|layer| layer.name == *name)
+    }
+}
