@@ -46,7 +46,11 @@ impl ControllerCapability {
     /// A capability from its parts.
     #[must_use]
     pub fn new(kind: Controller, disks: u32, boots: &[Firmware]) -> Self {
-        Self { kind, disks, boots: boots.to_vec() }
+        Self {
+            kind,
+            disks,
+            boots: boots.to_vec(),
+        }
     }
 }
 
@@ -157,13 +161,18 @@ impl Capabilities {
     /// How far `feature` goes.
     #[must_use]
     pub fn feature(&self, feature: Feature) -> Grade {
-        self.features.iter().find(|(f, _)| *f == feature).map_or(Grade::None, |(_, grade)| *grade)
+        self.features
+            .iter()
+            .find(|(f, _)| *f == feature)
+            .map_or(Grade::None, |(_, grade)| *grade)
     }
 
     /// What is known of a kind of controller; `None` if the product lacks it.
     #[must_use]
     pub fn controller(&self, kind: Controller) -> Option<&ControllerCapability> {
-        self.controllers.iter().find(|controller| controller.kind == kind)
+        self.controllers
+            .iter()
+            .find(|controller| controller.kind == kind)
     }
 
     /// The kind that `wanted` means for a guest of this `os`.
@@ -180,7 +189,10 @@ impl Capabilities {
             return Ok(kind);
         }
         let known: Vec<_> = self.controllers.iter().map(|c| c.kind.as_str()).collect();
-        Err(Error::new(ErrorKind::Unsupported, format!("there is no {kind} controller"))
-            .next(format!("use one of: {}", known.join(", "))))
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("there is no {kind} controller"),
+        )
+        .next(format!("use one of: {}", known.join(", "))))
     }
 }

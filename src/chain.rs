@@ -85,19 +85,27 @@ impl Chain {
     /// A chain of `members`, base first.
     #[must_use]
     pub fn new(family: Family, sectors: u64, members: Vec<Member>) -> Self {
-        Self { family, sectors, members }
+        Self {
+            family,
+            sectors,
+            members,
+        }
     }
 
     /// The head: the member that takes the guest's writes.
     #[must_use]
     pub fn head(&self) -> Option<&Member> {
-        self.members.last().filter(|member| member.role == MemberRole::Head)
+        self.members
+            .last()
+            .filter(|member| member.role == MemberRole::Head)
     }
 
     /// The image at the base, if the disk has one (the session disk has none).
     #[must_use]
     pub fn image(&self) -> Option<&Member> {
-        self.members.first().filter(|member| matches!(member.role, MemberRole::Image(_)))
+        self.members
+            .first()
+            .filter(|member| matches!(member.role, MemberRole::Image(_)))
     }
 
     /// The members that are image files of the family's own formats: what a product opens, base
@@ -139,7 +147,13 @@ impl Member {
         cid: Option<Cid>,
         files: Vec<MemberFile>,
     ) -> Self {
-        Self { owner, role, uuid, cid, files }
+        Self {
+            owner,
+            role,
+            uuid,
+            cid,
+            files,
+        }
     }
 
     /// The first file's path: all there is, except for split members.
@@ -179,13 +193,21 @@ impl MemberFile {
     /// A file that is there already.
     #[must_use]
     pub fn existing(path: impl Into<PathBuf>, sectors: u64) -> Self {
-        Self { path: path.into(), sectors, source: Source::Existing }
+        Self {
+            path: path.into(),
+            sectors,
+            source: Source::Existing,
+        }
     }
 
     /// A file that applying the plan creates.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, sectors: u64, spec: ImageSpec) -> Self {
-        Self { path: path.into(), sectors, source: Source::New(spec) }
+        Self {
+            path: path.into(),
+            sectors,
+            source: Source::New(spec),
+        }
     }
 }
 

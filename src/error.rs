@@ -122,7 +122,9 @@ impl Error {
     /// An error of the operating system while doing `what` with `path`.
     #[must_use]
     pub fn io(what: impl Into<String>, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Self::new(kind_of_io(&source), what).at(path).caused_by(source)
+        Self::new(kind_of_io(&source), what)
+            .at(path)
+            .caused_by(source)
     }
 
     /// Names the file it is about.
@@ -220,7 +222,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -257,6 +262,7 @@ fn kind_of_disk(kind: stratavm_disk::ErrorKind) -> ErrorKind {
         Disk::Mismatch => ErrorKind::Mismatch,
         Disk::Invalid => ErrorKind::Invalid,
         Disk::Cancelled => ErrorKind::Cancelled,
+        Disk::TimedOut => ErrorKind::Timeout,
         _ => ErrorKind::Io,
     }
 }

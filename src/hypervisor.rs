@@ -117,9 +117,12 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// The error of a control method that this backend does not have.
     #[doc(hidden)]
     fn not_driven(&self, method: &str) -> Error {
-        Error::new(ErrorKind::NotDriven, format!("{method} is not there: translate only"))
-            .of(self.product())
-            .next("translate it, and start it with the product itself")
+        Error::new(
+            ErrorKind::NotDriven,
+            format!("{method} is not there: translate only"),
+        )
+        .of(self.product())
+        .next("translate it, and start it with the product itself")
     }
 }
 
@@ -160,7 +163,10 @@ impl Launch {
     /// A launch of `plan` with its run-time files in `runtime`.
     #[must_use]
     pub fn new(plan: Plan, runtime: impl Into<PathBuf>) -> Self {
-        Self { plan, runtime: runtime.into() }
+        Self {
+            plan,
+            runtime: runtime.into(),
+        }
     }
 }
 
@@ -182,7 +188,11 @@ impl Endpoint {
     /// An endpoint from its parts.
     #[must_use]
     pub fn new(product: Product, address: impl Into<String>, process: Option<ProcessId>) -> Self {
-        Self { product, address: address.into(), process }
+        Self {
+            product,
+            address: address.into(),
+            process,
+        }
     }
 }
 
@@ -289,7 +299,11 @@ impl Detection {
     /// Nothing found yet.
     #[must_use]
     pub fn new(driving: Driving) -> Self {
-        Self { driving, found: None, problems: Vec::new() }
+        Self {
+            driving,
+            found: None,
+            problems: Vec::new(),
+        }
     }
 }
 
@@ -319,6 +333,10 @@ impl Installation {
     /// An installation from its parts.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>, version: semver::Version, facts: Vec<String>) -> Self {
-        Self { program: program.into(), version, facts }
+        Self {
+            program: program.into(),
+            version,
+            facts,
+        }
     }
 }

@@ -81,7 +81,10 @@ impl Identity {
     }
 
     fn link(self, name: String) -> LinkId {
-        LinkId { uuid: self.derive(&name), cid: self.cid(&name) }
+        LinkId {
+            uuid: self.derive(&name),
+            cid: self.cid(&name),
+        }
     }
 
     /// The first 32 bits of the UUID of `cid/<name>`; values with a meaning of their own in a VMDK
@@ -134,7 +137,10 @@ mod tests {
 
     #[test]
     fn macs_stay_in_the_static_range() {
-        let network = Network { mode: NetworkMode::Nat, mac: MacAddress::Auto };
+        let network = Network {
+            mode: NetworkMode::Nat,
+            mac: MacAddress::Auto,
+        };
         for index in 0..64 {
             let [a, b, c, d, ..] = identity().mac(index, &network);
             assert_eq!([a, b, c], [0x00, 0x50, 0x56]);

@@ -65,7 +65,10 @@ impl Role {
     /// Whether a spec may say `paths`.
     #[must_use]
     pub const fn takes_paths(self) -> bool {
-        matches!(self, Self::UserApps | Self::Cache | Self::UserData | Self::Custom)
+        matches!(
+            self,
+            Self::UserApps | Self::Cache | Self::UserData | Self::Custom
+        )
     }
 
     /// Whether a spec may say `optional`.

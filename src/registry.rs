@@ -25,7 +25,11 @@ impl Registry {
     #[must_use]
     pub fn with(mut self, backend: impl Hypervisor + 'static) -> Self {
         let backend: Arc<dyn Hypervisor> = Arc::new(backend);
-        match self.backends.iter_mut().find(|known| known.product() == backend.product()) {
+        match self
+            .backends
+            .iter_mut()
+            .find(|known| known.product() == backend.product())
+        {
             Some(known) => *known = backend,
             None => self.backends.push(backend),
         }
@@ -37,11 +41,22 @@ impl Registry {
     /// # Errors
     /// [`ErrorKind::NotFound`], naming those there are.
     pub fn get(&self, product: &Product) -> Result<&Arc<dyn Hypervisor>> {
-        self.iter().find(|backend| backend.product() == product).ok_or_else(|| {
-            let known: Vec<_> = self.iter().map(|backend| backend.product().as_str()).collect();
-            Error::new(ErrorKind::NotFound, format!("there is no product {product:?}", product = product.as_str()))
+        self.iter()
+            .find(|backend| backend.product() == product)
+            .ok_or_else(|| {
+                let known: Vec<_> = self
+                    .iter()
+                    .map(|backend| backend.product().as_str())
+                    .collect();
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "there is no product {product:?}",
+                        product = product.as_str()
+                    ),
+                )
                 .next(format!("use one of: {}", known.join(", ")))
-        })
+            })
     }
 
     /// All backends, in the order in which they were added.

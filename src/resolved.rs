@@ -40,7 +40,14 @@ impl Resolved {
         paths: Paths,
         volume: Volume,
     ) -> Self {
-        Self { spec, identity, disks, media, paths, volume }
+        Self {
+            spec,
+            identity,
+            disks,
+            media,
+            paths,
+            volume,
+        }
     }
 
     /// The disk that the firmware boots from: the `os` layer's.
@@ -78,7 +85,13 @@ impl ResolvedDisk {
         slot: u32,
         chain: Chain,
     ) -> Self {
-        Self { name, role, controller, slot, chain }
+        Self {
+            name,
+            role,
+            controller,
+            slot,
+            chain,
+        }
     }
 }
 
@@ -99,13 +112,21 @@ impl Paths {
     #[must_use]
     pub fn below(folder: &Path) -> Self {
         let config = folder.join("config");
-        Self { layers: folder.join("layers"), console: config.join("console.log"), config }
+        Self {
+            layers: folder.join("layers"),
+            console: config.join("console.log"),
+            config,
+        }
     }
 
     /// Paths from their parts.
     #[must_use]
     pub fn new(layers: PathBuf, config: PathBuf, console: PathBuf) -> Self {
-        Self { layers, config, console }
+        Self {
+            layers,
+            config,
+            console,
+        }
     }
 
     /// The folder of the files of `disk`.
@@ -166,7 +187,10 @@ mod tests {
     fn relative_paths_go_up_and_down() {
         let rel = |from: &str, to: &str| relative_path(Path::new(from), Path::new(to));
         assert_eq!(rel("/s/m/a", "/s/m/a/x.vmdk"), "x.vmdk");
-        assert_eq!(rel("/s/m/layers/os", "/s/images/d/extent"), "../../../images/d/extent");
+        assert_eq!(
+            rel("/s/m/layers/os", "/s/images/d/extent"),
+            "../../../images/d/extent"
+        );
         assert_eq!(rel("/a", "/b c/é"), "../b c/é");
         assert_eq!(rel("out/config", "out/layers/os/h"), "../layers/os/h");
         assert_eq!(rel("out", "/abs/h"), "/abs/h");

@@ -48,7 +48,11 @@ impl ImageDigest {
     /// The first 64 bits as 16 hexadecimal digits: the id of a partition with this content.
     #[must_use]
     pub fn content_id(&self) -> String {
-        self.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        self.0
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -106,7 +110,12 @@ mod tests {
         let digest = ImageDigest::from_chunks(5, [[7; 32]]);
         assert_eq!(digest.to_string().parse::<ImageDigest>().unwrap(), digest);
         assert_eq!(digest.content_id(), digest.hex()[..16]);
-        for bad in ["", "sha256:00", "sha256c:00", &digest.to_string().to_uppercase()] {
+        for bad in [
+            "",
+            "sha256:00",
+            "sha256c:00",
+            &digest.to_string().to_uppercase(),
+        ] {
             assert!(bad.parse::<ImageDigest>().is_err());
         }
     }

@@ -44,7 +44,12 @@ impl Plan {
             }
         }
         let last = |file: &&PlanFile| self.entry.as_ref() == Some(&file.path);
-        for file in self.files.iter().filter(|f| !last(f)).chain(self.files.iter().filter(last)) {
+        for file in self
+            .files
+            .iter()
+            .filter(|f| !last(f))
+            .chain(self.files.iter().filter(last))
+        {
             ctx.check()?;
             make_folder_of(&file.path)?;
             let made = write_file(file)?;
@@ -64,12 +69,19 @@ impl Plan {
     }
 
     fn look_for_existing(&self) -> Result<()> {
-        for file in self.image_files().filter(|file| file.source == Source::Existing) {
-            let found = fs::metadata(&file.path)
-                .map_err(|error| Error::io("a disk image of the plan is missing", &file.path, error))?;
+        for file in self
+            .image_files()
+            .filter(|file| file.source == Source::Existing)
+        {
+            let found = fs::metadata(&file.path).map_err(|error| {
+                Error::io("a disk image of the plan is missing", &file.path, error)
+            })?;
             if !found.is_file() {
-                return Err(Error::new(ErrorKind::Malformed, "a disk image of the plan is no file")
-                    .at(&file.path));
+                return Err(Error::new(
+                    ErrorKind::Malformed,
+                    "a disk image of the plan is no file",
+                )
+                .at(&file.path));
             }
         }
         Ok(())
@@ -93,7 +105,9 @@ impl Applied {
 }
 
 fn make_folder_of(path: &Path) -> Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
     fs::create_dir_all(folder)
         .map_err(|error| Error::io("the folder could not be made", folder, error))
 }

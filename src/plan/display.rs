@@ -30,7 +30,12 @@ impl fmt::Display for Plan {
             writeln!(
                 f,
                 "  {} on {} {} ({}), {} sectors, {}",
-                disk.name, disk.controller, disk.slot, disk.place, disk.chain.sectors, disk.chain.family
+                disk.name,
+                disk.controller,
+                disk.slot,
+                disk.place,
+                disk.chain.sectors,
+                disk.chain.family
             )?;
             for member in &disk.chain.members {
                 write_member(f, member)?;
@@ -66,7 +71,12 @@ fn write_member(f: &mut fmt::Formatter<'_>, member: &Member) -> fmt::Result {
         match &file.source {
             Source::Existing => writeln!(f, "      existing {path}, {} sectors", file.sectors)?,
             Source::New(spec) => {
-                writeln!(f, "      new {path}, {} sectors, {}", file.sectors, summary(spec))?;
+                writeln!(
+                    f,
+                    "      new {path}, {} sectors, {}",
+                    file.sectors,
+                    summary(spec)
+                )?;
             }
         }
     }
@@ -84,7 +94,12 @@ fn summary(spec: &ImageSpec) -> String {
         hasher.update(offset.to_le_bytes());
         hasher.update(bytes);
     }
-    format!("{}, {} bytes, sha256 {}", spec.summary(), rendering.len, hex(&hasher.finalize()))
+    format!(
+        "{}, {} bytes, sha256 {}",
+        spec.summary(),
+        rendering.len,
+        hex(&hasher.finalize())
+    )
 }
 
 fn write_file(f: &mut fmt::Formatter<'_>, file: &PlanFile) -> fmt::Result {
@@ -97,7 +112,11 @@ fn write_file(f: &mut fmt::Formatter<'_>, file: &PlanFile) -> fmt::Result {
         Content::Text(text) => {
             writeln!(f, "\n--- {path}{kept}")?;
             f.write_str(text)?;
-            if text.ends_with('\n') { Ok(()) } else { writeln!(f, "\n(no newline at the end)") }
+            if text.ends_with('\n') {
+                Ok(())
+            } else {
+                writeln!(f, "\n(no newline at the end)")
+            }
         }
         Content::Binary(bytes) => writeln!(
             f,
@@ -111,7 +130,16 @@ fn write_file(f: &mut fmt::Formatter<'_>, file: &PlanFile) -> fmt::Result {
 
 /// An argument on one line: control characters cannot make it look like two.
 fn visible(argument: &str) -> String {
-    argument.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    argument
+        .chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -61,12 +61,21 @@ impl Gap {
         grade: Grade,
         reason: impl Into<String>,
     ) -> Self {
-        Self { key: key.into(), wanted: wanted.into(), grade, reason: reason.into() }
+        Self {
+            key: key.into(),
+            wanted: wanted.into(),
+            grade,
+            reason: reason.into(),
+        }
     }
 }
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {}: {}: {}", self.key, self.wanted, self.grade, self.reason)
+        write!(
+            f,
+            "{} = {}: {}: {}",
+            self.key, self.wanted, self.grade, self.reason
+        )
     }
 }

@@ -60,7 +60,10 @@ impl Plan {
     /// SHA-256 of the printed plan, in hexadecimal: two plans with one digest do the same.
     #[must_use]
     pub fn digest(&self) -> String {
-        Sha256::digest(self.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(self.to_string())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -80,19 +83,31 @@ impl PlanFile {
     /// A text file of ours, overwritten freely.
     #[must_use]
     pub fn text(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), content: Content::Text(text.into()), kind: FileKind::Ours }
+        Self {
+            path: path.into(),
+            content: Content::Text(text.into()),
+            kind: FileKind::Ours,
+        }
     }
 
     /// A binary file of ours, overwritten freely.
     #[must_use]
     pub fn binary(path: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.into(), content: Content::Binary(bytes.into()), kind: FileKind::Ours }
+        Self {
+            path: path.into(),
+            content: Content::Binary(bytes.into()),
+            kind: FileKind::Ours,
+        }
     }
 
     /// A part of the machine that starts as a copy of `from` and is kept from then on.
     #[must_use]
     pub fn kept_copy(path: impl Into<PathBuf>, from: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), content: Content::CopyOf(from.into()), kind: FileKind::Kept }
+        Self {
+            path: path.into(),
+            content: Content::CopyOf(from.into()),
+            kind: FileKind::Kept,
+        }
     }
 }
 
@@ -144,6 +159,12 @@ impl PlanDisk {
         place: impl Into<String>,
         chain: Chain,
     ) -> Self {
-        Self { name, controller, slot, place: place.into(), chain }
+        Self {
+            name,
+            controller,
+            slot,
+            place: place.into(),
+            chain,
+        }
     }
 }

@@ -294,10 +294,25 @@ mod tests {
         let mac: MacAddress = "00:50:56:0A:02:03".parse().unwrap();
         assert_eq!(mac.to_string(), "00:50:56:0a:02:03");
         assert_eq!("auto".parse::<MacAddress>().unwrap(), MacAddress::Auto);
-        for bad in ["", "00:50:56:01:02", "00:50:56:01:02:03:04", "0:50:56:01:02:03", "00-50-56-01-02-03"] {
-            assert!(matches!(bad.parse::<MacAddress>(), Err(MacAddressError::Form(_))), "{bad:?}");
+        for bad in [
+            "",
+            "00:50:56:01:02",
+            "00:50:56:01:02:03:04",
+            "0:50:56:01:02:03",
+            "00-50-56-01-02-03",
+        ] {
+            assert!(
+                matches!(bad.parse::<MacAddress>(), Err(MacAddressError::Form(_))),
+                "{bad:?}"
+            );
         }
-        assert!(matches!("01:00:5e:00:00:01".parse::<MacAddress>(), Err(MacAddressError::Multicast(_))));
-        assert!(matches!("00:00:00:00:00:00".parse::<MacAddress>(), Err(MacAddressError::Null(_))));
+        assert!(matches!(
+            "01:00:5e:00:00:01".parse::<MacAddress>(),
+            Err(MacAddressError::Multicast(_))
+        ));
+        assert!(matches!(
+            "00:00:00:00:00:00".parse::<MacAddress>(),
+            Err(MacAddressError::Null(_))
+        ));
     }
 }

@@ -59,7 +59,10 @@ impl LayerSpec {
     /// What `rejuvenate` does: the role's rule, or what a `custom` layer says.
     #[must_use]
     pub fn effective_rejuvenate(&self) -> Rejuvenate {
-        self.role.rejuvenate().or(self.rejuvenate).unwrap_or(Rejuvenate::Keep)
+        self.role
+            .rejuvenate()
+            .or(self.rejuvenate)
+            .unwrap_or(Rejuvenate::Keep)
     }
 
     /// Where the layer appears in the guest: what the spec says, or the role's default.
@@ -67,13 +70,20 @@ impl LayerSpec {
     pub fn effective_paths(&self) -> Vec<String> {
         match &self.paths {
             Some(paths) => paths.clone(),
-            None => self.role.default_paths().iter().map(|&path| path.to_owned()).collect(),
+            None => self
+                .role
+                .default_paths()
+                .iter()
+                .map(|&path| path.to_owned())
+                .collect(),
         }
     }
 }
 
 /// What a layer holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Role {
@@ -138,7 +148,11 @@ impl Presence {
 
 impl From<bool> for Presence {
     fn from(optional: bool) -> Self {
-        if optional { Self::Optional } else { Self::Required }
+        if optional {
+            Self::Optional
+        } else {
+            Self::Required
+        }
     }
 }
 

@@ -85,7 +85,10 @@ fn check(text: &str) -> Result<(), NameError> {
     };
     let bad = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if let Some((index, character)) = text.chars().enumerate().find(|&(_, c)| bad(c)) {
-        return Err(NameError::Character { character, position: index + 1 });
+        return Err(NameError::Character {
+            character,
+            position: index + 1,
+        });
     }
     if !first.is_ascii_lowercase() {
         return Err(NameError::Start(first));
@@ -154,9 +157,10 @@ mod tests {
         for good in ["a", "os", "user-data", "x9-", &"a".repeat(64)] {
             assert_eq!(Name::new(good).unwrap().as_str(), good);
         }
-        for bad in
-            ["", "A", "9a", "-a", "a b", "a\n", "a\0", "../a", "a|0A", "é", "con", "lpt9", "a\"", "a/b"]
-        {
+        for bad in [
+            "", "A", "9a", "-a", "a b", "a\n", "a\0", "../a", "a|0A", "é", "con", "lpt9", "a\"",
+            "a/b",
+        ] {
             assert!(Name::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Name::new("a".repeat(300)), Err(NameError::TooLong(300)));
@@ -165,6 +169,9 @@ mod tests {
     #[test]
     fn is_checked_when_it_comes_from_serde() {
         assert!(serde_json::from_str::<Name>("\"../x\"").is_err());
-        assert_eq!(serde_json::from_str::<Name>("\"ok\"").unwrap().as_str(), "ok");
+        assert_eq!(
+            serde_json::from_str::<Name>("\"ok\"").unwrap().as_str(),
+            "ok"
+        );
     }
 }

@@ -10,8 +10,12 @@ use serde::{Deserialize, Serialize};
 pub const MIB: u64 = 1 << 20;
 
 /// The units that a size may carry, smallest first.
-const UNITS: [(&str, u64); 4] =
-    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+const UNITS: [(&str, u64); 4] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
 
 /// A size in bytes that is written with a binary unit, such as `"4 GiB"`.
 ///
@@ -74,18 +78,30 @@ impl FromStr for Size {
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
         let unit = unit.strip_prefix(' ').unwrap_or(unit);
-        let factor = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(form)?.1;
+        let factor = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(form)?
+            .1;
         if number.is_empty() {
             return Err(form());
         }
-        let number: u64 = number.parse().map_err(|_| SizeError::TooLarge(text.to_owned()))?;
-        number.checked_mul(factor).map(Self).ok_or_else(|| SizeError::TooLarge(text.to_owned()))
+        let number: u64 = number
+            .parse()
+            .map_err(|_| SizeError::TooLarge(text.to_owned()))?;
+        number
+            .checked_mul(factor)
+            .map(Self)
+            .ok_or_else(|| SizeError::TooLarge(text.to_owned()))
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.iter().rev().find(|(_, factor)| self.0 != 0 && self.0 % factor == 0);
+        let unit = UNITS
+            .iter()
+            .rev()
+            .find(|(_, factor)| self.0 != 0 && self.0 % factor == 0);
         match unit {
             Some((name, factor)) => write!(f, "{} {name}", self.0 / factor),
             None if self.0 == 0 => f.write_str("0 KiB"),
@@ -137,10 +153,21 @@ mod tests {
 
     #[test]
     fn refuses_what_could_mean_something_else() {
-        for bad in ["", "4", "4 GB", "4 gib", "-1 GiB", "1.5 GiB", " 4 GiB", "4  GiB", "GiB", "+4 GiB"] {
-            assert!(matches!(bad.parse::<Size>(), Err(SizeError::Form(_))), "{bad:?}");
+        for bad in [
+            "", "4", "4 GB", "4 gib", "-1 GiB", "1.5 GiB", " 4 GiB", "4  GiB", "GiB", "+4 GiB",
+        ] {
+            assert!(
+                matches!(bad.parse::<Size>(), Err(SizeError::Form(_))),
+                "{bad:?}"
+            );
         }
-        assert!(matches!("99999999999999999999 KiB".parse::<Size>(), Err(SizeError::TooLarge(_))));
-        assert!(matches!("99999999999 TiB".parse::<Size>(), Err(SizeError::TooLarge(_))));
+        assert!(matches!(
+            "99999999999999999999 KiB".parse::<Size>(),
+            Err(SizeError::TooLarge(_))
+        ));
+        assert!(matches!(
+            "99999999999 TiB".parse::<Size>(),
+            Err(SizeError::TooLarge(_))
+        ));
     }
 }
