@@ -79,7 +79,7 @@ pub(crate) fn read(text: &str) -> Result<Element> {
                 }
                 let name = start.name().as_ref().to_owned();
                 let element = Element {
-                    name: String::from(name),
+                    name,
                     ..Element::default()
                 };
                 if matches!(event, Event::Start(_)) {

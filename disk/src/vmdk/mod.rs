@@ -12,7 +12,8 @@ pub use create::{FlatExtent, FlatSpec, ParentLink, SparseSpec};
 pub(crate) use create::{render_flat, render_sparse, sparse_grown_len};
 pub use descriptor::{Access, CreateType, Descriptor, Extent, ExtentKind};
 pub use freeze::renew_cid;
-pub(crate) use head::{Head, MAX_DESCRIPTOR, read_text_descriptor};
+pub(crate) use head::{Head, MAX_DESCRIPTOR, read_header, read_text_descriptor};
+pub(crate) use header::FLAG_ZERO_GRAIN;
 pub use header::{Shutdown, SparseHeader};
 
 use crate::{Error, Result};

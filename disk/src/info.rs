@@ -1,0 +1,291 @@
+//! What an image file says about itself: format, sizes, ids and links. Names found in it are reported, never opened.
+
+use crate::file::ImageFile;
+use crate::hdd::{self, DiskDescriptor, HdsHeader, ImageKind, InUse};
+use crate::vmdk::{self, Descriptor, Shutdown};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+use uuid::Uuid;
+
+/// Format of an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Format {
+    /// The guest disk byte for byte.
+    Raw,
+    /// A VMDK text descriptor; its extents are other files.
+    VmdkDescriptor,
+    /// A sparse VMDK extent, with or without an embedded descriptor.
+    VmdkSparse,
+    /// A Parallels expanding image.
+    Hds,
+    /// A Parallels bundle: a folder with a DiskDescriptor.xml.
+    Hdd,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Raw => "raw",
+            Format::VmdkDescriptor => "vmdk-descriptor",
+            Format::VmdkSparse => "vmdk-sparse",
+            Format::Hds => "hds",
+            Format::Hdd => "hdd",
+        })
+    }
+}
+
+/// What [`info`] found. Keys of the serialised form may be added, never renamed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct ImageInfo {
+    /// Format, by magic; raw where there is none.
+    pub format: Format,
+    /// Size of the guest disk in bytes.
+    pub size: u64,
+    /// Length of the file in bytes; for a bundle of its descriptor.
+    pub file_length: u64,
+    /// Bytes that the file takes on the volume, where the system says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<u64>,
+    /// What a VMDK says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vmdk: Option<VmdkInfo>,
+    /// What a `.hds` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hds: Option<HdsInfo>,
+    /// What a bundle says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hdd: Option<HddInfo>,
+}
+
+/// Ids and links of a VMDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct VmdkInfo {
+    /// `createType`, as written.
+    pub create_type: String,
+    /// CID, 8 digits.
+    pub cid: String,
+    /// The parent's CID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_cid: Option<String>,
+    /// Where the parent is, as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_hint: Option<String>,
+    /// VirtualBox's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
+    /// VirtualBox's id of the parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_uuid: Option<Uuid>,
+    /// Adapter, as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// Files of a text descriptor, as written, with their sizes.
+    pub extents: Vec<ExtentInfo>,
+    /// Whether a writer has the file open or died; never set in a text descriptor.
+    pub unclean: bool,
+}
+
+/// One extent of a text descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct ExtentInfo {
+    /// File as written; none for a range of zeros.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// What the header of a `.hds` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct HdsInfo {
+    /// The magic.
+    pub variant: String,
+    /// Cluster size in bytes.
+    pub cluster: u64,
+    /// Whether a writer has the file open or died.
+    pub dirty: bool,
+}
+
+/// What a bundle's descriptor says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct HddInfo {
+    /// Id of the disk.
+    pub uid: Uuid,
+    /// Label.
+    pub name: String,
+    /// The chain from the writable image to the root.
+    pub chain: Vec<Uuid>,
+    /// All files, as written.
+    pub images: Vec<HddImageInfo>,
+}
+
+/// One file of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct HddImageInfo {
+    /// Its member of the tree.
+    pub guid: Uuid,
+    /// `Plain` or `Compressed`.
+    pub kind: &'static str,
+    /// File as written.
+    pub file: String,
+}
+
+/// Reads what an image says about itself: a file by its magic, a folder (or its `DiskDescriptor.xml`) as a Parallels
+/// bundle. A file of no known magic is raw. This guesses: once a guest could have written the file, name its format
+/// yourself instead of believing this.
+///
+/// # Errors
+/// `NotFound`; `Malformed` and `Unsupported` for what cannot be read, with the offset.
+///
+/// ```no_run
+/// let info = stratavm_disk::info("head.vmdk".as_ref())?;
+/// println!("{} of {} bytes", info.format, info.size);
+/// # Ok::<(), stratavm_disk::Error>(())
+/// ```
+pub fn info(path: &Path) -> Result<ImageInfo> {
+    look(path).map_err(|e| e.at_path(path).during("read image"))
+}
+
+fn look(path: &Path) -> Result<ImageInfo> {
+    if std::fs::metadata(path)?.is_dir() {
+        return bundle(&path.join("DiskDescriptor.xml"));
+    }
+    if path.file_name().is_some_and(|n| n == "DiskDescriptor.xml") {
+        return bundle(path);
+    }
+    let file = ImageFile::open(path)?;
+    let mut start = [0; 64];
+    let have = usize::try_from(file.len()).map_or(64, |n| n.min(64));
+    file.read_exact_at(&mut start[..have], 0)?;
+    let start = &start[..have];
+    if start.starts_with(b"KDMV") {
+        sparse(&file)
+    } else if start.starts_with(b"# Disk") || start.starts_with(b"#Disk") {
+        let d = vmdk::read_text_descriptor(&file)?;
+        let size = bytes(d.sectors())?;
+        let vmdk = vmdk_info(&d, Shutdown::Clean);
+        Ok(ImageInfo {
+            vmdk: Some(vmdk),
+            ..of(&file, Format::VmdkDescriptor, size)
+        })
+    } else if hdd::Magic::of(start).is_some() {
+        hds(&file, start)
+    } else {
+        Ok(of(&file, Format::Raw, file.len()))
+    }
+}
+
+fn of(file: &ImageFile, format: Format, size: u64) -> ImageInfo {
+    ImageInfo {
+        format,
+        size,
+        file_length: file.len(),
+        allocated: file.allocated(),
+        vmdk: None,
+        hds: None,
+        hdd: None,
+    }
+}
+
+fn bytes(sectors: u64) -> Result<u64> {
+    sectors
+        .checked_mul(vmdk::SECTOR)
+        .ok_or_else(|| Error::malformed(format!("disk of {sectors} sectors")))
+}
+
+fn sparse(file: &ImageFile) -> Result<ImageInfo> {
+    let header = vmdk::read_header(file)?;
+    let mut info = of(file, Format::VmdkSparse, bytes(header.capacity)?);
+    // An extent of a split image has no descriptor of its own.
+    if header.descriptor_offset != 0 {
+        let head = vmdk::Head::read(file)?;
+        if head.descriptor.sectors() != header.capacity {
+            return Err(Error::mismatch(format!(
+                "descriptor says {} sectors, header {}",
+                head.descriptor.sectors(),
+                header.capacity
+            )));
+        }
+        info.vmdk = Some(vmdk_info(&head.descriptor, header.shutdown));
+    }
+    Ok(info)
+}
+
+fn vmdk_info(d: &Descriptor, shutdown: Shutdown) -> VmdkInfo {
+    let extents = d.extents.iter().map(|e| ExtentInfo {
+        file: e.file.clone(),
+        size: e.sectors.saturating_mul(vmdk::SECTOR),
+    });
+    VmdkInfo {
+        create_type: d.create_type.as_str().to_owned(),
+        cid: d.cid.to_string(),
+        parent_cid: d.parent_cid.map(|c| c.to_string()),
+        parent_hint: d.parent_hint.clone(),
+        uuid: d.image_uuid(),
+        parent_uuid: d.parent_uuid(),
+        adapter: d.ddb("ddb.adapterType").map(str::to_owned),
+        extents: extents.collect(),
+        unclean: shutdown == Shutdown::Unclean,
+    }
+}
+
+fn hds(file: &ImageFile, start: &[u8]) -> Result<ImageInfo> {
+    let header = HdsHeader::parse(start, file.path())?;
+    let hds = HdsInfo {
+        variant: String::from_utf8_lossy(header.magic.as_bytes()).into_owned(),
+        cluster: u64::from(header.cluster_sectors) * vmdk::SECTOR,
+        dirty: header.in_use == InUse::Dirty,
+    };
+    Ok(ImageInfo {
+        hds: Some(hds),
+        ..of(file, Format::Hds, bytes(header.sectors)?)
+    })
+}
+
+fn bundle(descriptor: &Path) -> Result<ImageInfo> {
+    let file = ImageFile::open(descriptor)?;
+    if file.len() > hdd::MAX_XML as u64 {
+        return Err(Error::limit(format!(
+            "descriptor of {} bytes is above 4 MiB",
+            file.len()
+        )));
+    }
+    let mut xml = vec![0; file.len() as usize];
+    file.read_exact_at(&mut xml, 0)?;
+    let d = DiskDescriptor::parse(&xml, descriptor)?;
+    let image = |i: &hdd::Image| HddImageInfo {
+        guid: i.guid,
+        kind: ImageKind::as_str(i.kind),
+        file: i.file.clone(),
+    };
+    let hdd = HddInfo {
+        uid: d.uid,
+        name: d.name.clone(),
+        chain: d.chain()?,
+        images: d
+            .storages
+            .iter()
+            .flat_map(|s| s.images.iter().map(image))
+            .collect(),
+    };
+    Ok(ImageInfo {
+        hdd: Some(hdd),
+        ..of(&file, Format::Hdd, bytes(d.sectors)?)
+    })
+}
