@@ -1,2 +1,43 @@
-//! The tasks of the project.
-fn main() {}
+//! `cargo xtask`: the project's own tasks. Command line only; each task lives in a module of its own.
+
+mod exec;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "The project's own tasks",
+    disable_version_flag = true
+)]
+enum Task {
+    /// Runs every check: fmt, clippy, docs, unit, golden, conformance, interop, fuzz smoke.
+    Test(test::Args),
+    /// Installs what the checks need and nothing else.
+    Setup,
+    /// Rewrites the golden files from what the library makes now; look at the diff before you commit.
+    Bless,
+    /// Rewrites the committed JSON Schemas, by every test that has `schema` in its name.
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Test(args) => test::run(&args),
+        Task::Setup => setup::for_tests().map(|found| found.print()),
+        Task::Bless => test::bless(),
+        Task::Schema => test::schema(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

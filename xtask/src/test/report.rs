@@ -1,0 +1,97 @@
+//! What the tests report beside passing and failing: which reader read what, and what was skipped. One line each,
+//! `phase TAB reader TAB what TAB ok|skip TAB reason`, appended by `tests/common/report.rs`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::exec::Error;
+use crate::workspace;
+
+/// The file that tests append to.
+pub(crate) struct File(PathBuf);
+
+/// One line of it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Reading {
+    pub(crate) phase: String,
+    pub(crate) reader: String,
+    pub(crate) what: String,
+    /// `None` when it was read; else why it was not.
+    pub(crate) skip: Option<String>,
+}
+
+impl File {
+    /// An empty one, in the build folder.
+    pub(crate) fn create() -> Result<Self, Error> {
+        let folder = workspace::target().join("xtask");
+        let path = folder.join("report.tsv");
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(&path, ""))
+            .map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Appends that a tool of the driver's own ran.
+    pub(crate) fn ran(&self, phase: &str, reader: &str, what: &str) -> Result<(), Error> {
+        let mut file = fs::OpenOptions::new().append(true).open(&self.0);
+        file.as_mut()
+            .map_err(|error| error.kind().into())
+            .and_then(|file| writeln!(file, "{phase}\t{reader}\t{what}\tok\t"))
+            .map_err(|error| Error::new(format!("{}: {error}", self.0.display())))
+    }
+
+    pub(crate) fn read(&self) -> Result<Vec<Reading>, Error> {
+        let text = fs::read_to_string(&self.0)
+            .map_err(|error| Error::new(format!("{}: {error}", self.0.display())))?;
+        text.lines().map(Reading::parse).collect()
+    }
+}
+
+impl Reading {
+    fn parse(line: &str) -> Result<Self, Error> {
+        let [phase, reader, what, how, reason] = line.split('\t').collect::<Vec<_>>()[..] else {
+            return Err(Error::new(format!(
+                "a test reported a line that is not one: {line:?}"
+            )));
+        };
+        let skip = match how {
+            "ok" => None,
+            "skip" => Some(reason.to_owned()),
+            _ => return Err(Error::new(format!("neither ok nor skip: {line:?}"))),
+        };
+        Ok(Self {
+            phase: phase.into(),
+            reader: reader.into(),
+            what: what.into(),
+            skip,
+        })
+    }
+
+    /// In words, when it is a skip.
+    pub(crate) fn skipped(&self) -> Option<String> {
+        self.skip
+            .as_ref()
+            .map(|reason| format!("{} of {}: {reason}", self.reader, self.what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_and_a_strange_one_refused() {
+        let read = Reading::parse("interop\tvirsh\tvmx\tok\t").unwrap();
+        assert_eq!((read.reader.as_str(), &read.skip), ("virsh", &None));
+        let skipped = Reading::parse("interop\tvirsh\tvmx\tskip\tnot installed").unwrap();
+        assert_eq!(skipped.skipped().unwrap(), "virsh of vmx: not installed");
+        assert!(Reading::parse("interop\tvirsh").is_err());
+        assert!(Reading::parse("interop\tvirsh\tvmx\tmaybe\t").is_err());
+    }
+}
