@@ -1,4 +1,4 @@
 //! What integration tests share: reporting (`report`) and parsers that are not ours (`readers`). Holds no test.
 
-pub mod readers;
-pub mod report;
+pub(crate) mod readers;
+pub(crate) mod report;

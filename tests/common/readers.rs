@@ -24,7 +24,7 @@ const MIB: u64 = 1 << 20;
 /// A parser that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the programs'")]
-pub enum Reader {
+pub(crate) enum Reader {
     DissectVmx,
     DissectVbox,
     DissectPvs,
@@ -40,7 +40,7 @@ pub enum Reader {
 }
 
 /// What a reader sees in each file: its document, or its words of refusal.
-pub type Seen = BTreeMap<PathBuf, Result<Value, String>>;
+pub(crate) type Seen = BTreeMap<PathBuf, Result<Value, String>>;
 
 /// Where a reader comes from.
 enum Needs {
@@ -52,7 +52,7 @@ enum Needs {
 
 impl Reader {
     /// The name in reports.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DissectVmx | Self::DissectVbox | Self::DissectPvs => "dissect.hypervisor",
             Self::DissectVmdk | Self::DissectHdd => "dissect.hypervisor",
@@ -99,17 +99,21 @@ impl Reader {
     }
 
     /// What it sees in `paths`; `None` when it is not there, which is reported as a skip of `what`.
-    pub fn read(self, what: &str, paths: &[&Path]) -> Option<Seen> {
+    pub(crate) fn read(self, what: &str, paths: &[&Path]) -> Option<Seen> {
         if let Err(reason) = self.is_there() {
             report::skip(self.name(), what, &reason);
             return None;
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(self.script());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/readers")
+            .join(self.script());
         let mut command = Command::new(python());
         command.arg("-B").arg(script).args(paths);
         let printed = within_limit(&mut command).unwrap_or_else(|why| panic!("{self:?}: {why}"));
-        let document: BTreeMap<PathBuf, Value> = serde_json::from_str(&printed)
-            .unwrap_or_else(|error| panic!("{self:?} printed no JSON document: {error}: {printed}"));
+        let document: BTreeMap<PathBuf, Value> =
+            serde_json::from_str(&printed).unwrap_or_else(|error| {
+                panic!("{self:?} printed no JSON document: {error}: {printed}")
+            });
         let seen: Seen = document
             .into_iter()
             .map(|(path, mut answer)| match answer.get("error") {
@@ -121,7 +125,7 @@ impl Reader {
     }
 
     /// What it sees in `paths`, none of which it may refuse; each is reported as read.
-    pub fn accepts(self, what: &str, paths: &[&Path]) -> Option<BTreeMap<PathBuf, Value>> {
+    pub(crate) fn accepts(self, what: &str, paths: &[&Path]) -> Option<BTreeMap<PathBuf, Value>> {
         let seen = self.read(what, paths)?;
         let accepted = seen.into_iter().map(|(path, answer)| match answer {
             Ok(value) => {
@@ -142,14 +146,16 @@ impl Reader {
             Needs::Module(module) => {
                 let import = format!("import {module}");
                 let tried = within_limit(Command::new(python()).args(["-c", &import]));
-                tried.map(drop).map_err(|_| format!("no Python module {module}; `cargo xtask setup`"))
+                tried
+                    .map(drop)
+                    .map_err(|_| format!("no Python module {module}; `cargo xtask setup`"))
             }
         }
     }
 }
 
 /// The digest that `digest` in `tests/readers/common.py` makes of the same bytes, of a disk of `size` bytes.
-pub fn content_digest(mut disk: impl Read + Seek, size: u64) -> io::Result<String> {
+pub(crate) fn content_digest(mut disk: impl Read + Seek, size: u64) -> io::Result<String> {
     let mut sha = Sha256::new();
     let mut piece = vec![0; MIB as usize];
     for offset in sampled(size) {
@@ -158,11 +164,15 @@ pub fn content_digest(mut disk: impl Read + Seek, size: u64) -> io::Result<Strin
         disk.read_exact(&mut piece[..length])?;
         sha.update(&piece[..length]);
     }
-    Ok(sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// The digest of a raw file as a disk.
-pub fn file_digest(path: &Path) -> io::Result<String> {
+pub(crate) fn file_digest(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     content_digest(file, size)
@@ -185,7 +195,11 @@ fn python() -> PathBuf {
         return named.into();
     }
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
-    if made.exists() { made } else { "python3".into() }
+    if made.exists() {
+        made
+    } else {
+        "python3".into()
+    }
 }
 
 fn find(program: &str) -> bool {
@@ -194,8 +208,11 @@ fn find(program: &str) -> bool {
 }
 
 /// What a program printed, if it ended well and in time.
-pub fn within_limit(command: &mut Command) -> Result<String, String> {
-    command.env("LC_ALL", "C.UTF-8").env("PYTHONIOENCODING", "utf-8").stdin(Stdio::null());
+pub(crate) fn within_limit(command: &mut Command) -> Result<String, String> {
+    command
+        .env("LC_ALL", "C.UTF-8")
+        .env("PYTHONIOENCODING", "utf-8")
+        .stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| error.to_string())?;
     let pid = child.id();
@@ -207,7 +224,11 @@ pub fn within_limit(command: &mut Command) -> Result<String, String> {
     };
     let output = output.map_err(|error| error.to_string())?;
     if !output.status.success() {
-        return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()));
+        return Err(format!(
+            "{}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        ));
     }
     String::from_utf8(output.stdout).map_err(|error| error.to_string())
 }

@@ -11,15 +11,18 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 /// `reader` read or ran `what`, and agreed.
-pub fn ran(reader: &str, what: &str) {
+pub(crate) fn ran(reader: &str, what: &str) {
     append(reader, what, "ok", "");
 }
 
 /// `reader` is not there to read `what`. Where skips are failures (`cargo xtask test --strict`), this fails the test.
-pub fn skip(reader: &str, what: &str, reason: &str) {
+pub(crate) fn skip(reader: &str, what: &str, reason: &str) {
     append(reader, what, "skip", reason);
     println!("SKIP {reader} of {what}: {reason}");
-    assert!(env::var_os("STRATAVM_STRICT").is_none(), "{reader} of {what} skipped: {reason}");
+    assert!(
+        env::var_os("STRATAVM_STRICT").is_none(),
+        "{reader} of {what} skipped: {reason}"
+    );
 }
 
 fn append(reader: &str, what: &str, how: &str, reason: &str) {
@@ -30,7 +33,14 @@ fn append(reader: &str, what: &str, how: &str, reason: &str) {
     let fields = [&phase, reader, what, how, reason].map(|field| field.replace(['\t', '\n'], " "));
     let line = format!("{}\n", fields.join("\t"));
     // One write of a short line in append mode: tests run in parallel.
-    let written =
-        OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| file.write_all(line.as_bytes()));
-    assert!(written.is_ok(), "cannot append to {}: {written:?}", path.display());
+    let written = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(line.as_bytes()));
+    assert!(
+        written.is_ok(),
+        "cannot append to {}: {written:?}",
+        path.display()
+    );
 }
