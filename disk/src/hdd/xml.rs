@@ -44,13 +44,19 @@ impl Element {
 
     /// The element's text without blanks around it; child elements are an error.
     pub(crate) fn value(&self) -> Result<&str> {
+        self.raw()
+            .map(|text| text.trim_matches([' ', '\t', '\r', '\n']))
+    }
+
+    /// The element's text as it stands, for names that may begin or end with a blank.
+    pub(crate) fn raw(&self) -> Result<&str> {
         if !self.children.is_empty() {
             return Err(Error::malformed(format!(
                 "<{}> has elements where text belongs",
                 self.name
             )));
         }
-        Ok(self.text.trim_matches([' ', '\t', '\r', '\n']))
+        Ok(&self.text)
     }
 }
 

@@ -293,3 +293,6 @@ fn quoted(value: &str) -> Result<&str> {
         .filter(|v| !v.contains('"'))
         .ok_or_else(|| Error::malformed(format!("quotes of {value:?} do not match")))
 }
+
+#[cfg(test)]
+mod tests;
