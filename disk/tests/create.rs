@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{cid, flat, make, sparse};
+use common::{flat, make, sparse};
 use std::fs;
 use stratavm_disk::hdd::HdsSpec;
 use stratavm_disk::vmdk::SparseSpec;

@@ -93,6 +93,20 @@ fn a_head_whose_links_are_not_ours_is_not_frozen() {
     let mut renewed = sparse(16384);
     renewed.cid = cid(0xfedc_ba98);
     verify(&path, &ImageSpec::VmdkSparse(renewed)).unwrap();
+
+    // What VirtualBox appends when it runs a head, and what may lie behind the text.
+    let mut bytes = fs::read(&path).unwrap();
+    let end = 512 + bytes[512..].iter().position(|b| *b == 0).unwrap();
+    let more =
+        format!("ddb.uuid.modification=\"{nil}\"\nddb.geometry.biosHeads=\"16\"\n\0left over\0");
+    bytes[end..end + more.len()].copy_from_slice(more.as_bytes());
+    fs::write(&path, &bytes).unwrap();
+    renew_cid(&path, cid(7), Durability::Unsynced).unwrap();
+    assert_eq!(info(&path).unwrap().vmdk.unwrap().cid, "00000007");
+    let after = fs::read(&path).unwrap();
+    let changed = (0..bytes.len()).filter(|i| bytes[*i] != after[*i]);
+    assert!(changed.count() <= 16);
+    assert_eq!(after[end..end + more.len()], *more.as_bytes());
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use super::descriptor::new_ddb;
 use super::header::{GRAIN_SECTORS, GT_SECTORS, GTES_PER_GT};
 use super::{
-    Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, SECTOR, SparseHeader,
-    check_disk_sectors,
+    Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, MAX_DESCRIPTOR, SECTOR,
+    SparseHeader, check_disk_sectors,
 };
 use crate::image::ImageBytes;
 use crate::patch::{self, Patch};
@@ -18,6 +18,8 @@ use uuid::Uuid;
 const MAX_EXTENT_NAME: usize = 511;
 /// QEMU refuses a longer hint.
 const MAX_HINT: usize = 4095;
+/// 8 EiB in sectors: no file is larger.
+const MAX_OFFSET: u64 = 1 << 54;
 /// Sectors that 32-bit grain table entries can address.
 const ADDRESSABLE: u64 = 1 << 32;
 
@@ -81,6 +83,9 @@ pub struct SparseSpec {
 
 pub(crate) fn render_flat(spec: &FlatSpec) -> Result<ImageBytes> {
     spec.cid.check_usable()?;
+    if spec.uuid.is_nil() {
+        return Err(Error::invalid("the image's UUID is null"));
+    }
     let mut sectors = 0_u64;
     let mut extents = Vec::with_capacity(spec.extents.len());
     for e in &spec.extents {
@@ -94,6 +99,12 @@ pub(crate) fn render_flat(spec: &FlatSpec) -> Result<ImageBytes> {
             return Err(Error::limit(format!(
                 "extent name of {} bytes: QEMU reads at most {MAX_EXTENT_NAME}",
                 e.file.len()
+            )));
+        }
+        if e.offset > MAX_OFFSET {
+            return Err(Error::invalid(format!(
+                "extent {:?} starts beyond 8 EiB",
+                e.file
             )));
         }
         sectors = sectors.saturating_add(e.sectors);
@@ -116,6 +127,12 @@ pub(crate) fn render_flat(spec: &FlatSpec) -> Result<ImageBytes> {
         ddb: new_ddb(sectors, spec.cid, spec.uuid, None, spec.adapter),
     }
     .to_text()?;
+    if text.len() > MAX_DESCRIPTOR {
+        return Err(Error::limit(format!(
+            "descriptor of {} bytes: too many extents",
+            text.len()
+        )));
+    }
     let mut out = ImageBytes::new(text.len() as u64);
     out.push(0, text.into_bytes());
     Ok(out.finish())
