@@ -1,0 +1,48 @@
+//! The committed seeds of the fuzz targets are accepted by the parsers they are for: a seed that is refused at the door
+//! would leave everything behind it unfuzzed. The targets themselves are in `fuzz/`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+
+use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
+use stratavm_disk::vmdk::{Descriptor, SparseHeader};
+
+fn every_seed(target: &str, accepts: impl Fn(&[u8], &Path) -> Result<(), String>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut seeds = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if let Err(error) = accepts(&fs::read(&path).unwrap(), &path) {
+            panic!("{}: {error}", path.display());
+        }
+        seeds += 1;
+    }
+    assert!(seeds > 0, "no seed in {}", folder.display());
+}
+
+#[test]
+fn disk_seeds_are_accepted() {
+    every_seed("vmdk_descriptor", |bytes, path| {
+        Descriptor::parse(bytes, path)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    });
+    every_seed("vmdk_header", |bytes, path| {
+        SparseHeader::parse(bytes, path)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    });
+    every_seed("hdd_descriptor", |bytes, path| {
+        DiskDescriptor::parse(bytes, path)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    });
+    every_seed("hdd_header", |bytes, path| {
+        HdsHeader::parse(bytes, path)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    });
+}
