@@ -1,3 +1,6 @@
 //! What tests of `Hypervisor` implementations share. Feature `testkit`; no part of a product.
 
 pub mod guest;
+mod sample;
+
+pub use sample::Sample;
