@@ -30,7 +30,7 @@ pub fn fsync_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// What the operating system reports, with the path.
 pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
-    replace(path, bytes, durability).map_err(|e| e.at_path(path).during("write file"))
+    replace(path, bytes, durability).map_err(|e| e.renamed_to(path).during("write file"))
 }
 
 fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
@@ -130,8 +130,12 @@ mod tests {
     #[test]
     fn a_missing_folder_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let e = write_atomic(&dir.path().join("no/x"), b"", Durability::Synced).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::NotFound);
+        let path = dir.path().join("no/x");
+        let e = write_atomic(&path, b"", Durability::Synced).unwrap_err();
+        assert_eq!(
+            (e.kind(), e.path()),
+            (ErrorKind::NotFound, Some(path.as_path()))
+        );
         assert_eq!(
             fsync_dir(&dir.path().join("no")).unwrap_err().kind(),
             ErrorKind::NotFound

@@ -110,6 +110,12 @@ impl Error {
         self
     }
 
+    /// Names the file the caller knows instead of a temporary one.
+    pub(crate) fn renamed_to(mut self, path: &Path) -> Error {
+        self.0.path = Some(path.to_owned());
+        self
+    }
+
     pub(crate) fn malformed(detail: impl Into<Cow<'static, str>>) -> Error {
         Error::new(ErrorKind::Malformed, detail)
     }

@@ -4,7 +4,6 @@
 use crate::{Error, Result};
 use quick_xml::Reader;
 use quick_xml::events::Event;
-use std::borrow::Cow;
 
 const MAX_DEPTH: usize = 16;
 const MAX_ELEMENTS: usize = 100_000;
@@ -150,7 +149,9 @@ fn add_text(open: &mut [Element], text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Text as it may stand between tags.
-pub(crate) fn escape_text(text: &str) -> Cow<'_, str> {
-    quick_xml::escape::escape(text)
+/// Text as it may stand between tags. By numbers, because libphdi refuses a descriptor with `&amp;` or `&lt;`.
+pub(crate) fn escape_text(text: &str) -> String {
+    text.replace('&', "&#38;")
+        .replace('<', "&#60;")
+        .replace('>', "&#62;")
 }
