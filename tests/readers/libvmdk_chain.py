@@ -10,7 +10,9 @@ def open_chain(path):
     """Opens a member and, by its own hint, its ancestors; libvmdk checks the content ids."""
     handle = pyvmdk.handle()
     handle.open(str(path))
-    handle.open_extent_data_files()
+    # libvmdk drops the folders of an extent's name and looks beside the descriptor: the files are opened for it.
+    names = [extent.filename for extent in handle.extent_descriptors]
+    handle.open_extent_data_files_as_file_objects([open(path.parent / name, "rb") for name in names])
     chain = [{"parent": handle.get_parent_filename(), "size": handle.get_media_size()}]
     if chain[0]["parent"]:
         # libvmdk does not follow the hint by itself. It is relative to the child's folder.

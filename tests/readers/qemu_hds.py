@@ -49,7 +49,9 @@ def read(path):
         if kind == "Compressed":
             run("qemu-img", "check", "-f", "parallels", str(file))
     source = "json:" + json.dumps(node(chain))
-    size = json.loads(run("qemu-img", "info", "--output=json", source))["virtual-size"]
+    # `info` opens an image without its backing and refuses one that is given.
+    leaf = "json:" + json.dumps(node(chain[:1]))
+    size = json.loads(run("qemu-img", "info", "--output=json", leaf))["virtual-size"]
     with tempfile.NamedTemporaryFile() as raw:
         run("qemu-img", "convert", "-O", "raw", source, raw.name)
 
