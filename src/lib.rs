@@ -7,6 +7,7 @@
 pub mod capability;
 pub mod chain;
 mod error;
+pub mod format;
 pub mod hypervisor;
 pub mod identity;
 pub mod image;
@@ -17,6 +18,7 @@ pub mod resolved;
 pub mod spec;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod timestamp;
 
 pub use error::{Error, ErrorKind, Result};
 pub use hypervisor::{Hypervisor, Product};
