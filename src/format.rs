@@ -60,7 +60,10 @@ impl Format {
     fn check(&self, kind: Kind) -> Result<()> {
         if self.name != kind.name {
             let name: String = self.name.chars().take(80).collect();
-            return Err(malformed(format!("key format.name: {name:?} is not {:?}", kind.name)));
+            return Err(malformed(format!(
+                "key format.name: {name:?} is not {:?}",
+                kind.name
+            )));
         }
         if self.version == 0 || self.min_reader == 0 || self.min_reader > self.version {
             return Err(malformed(format!(
@@ -94,7 +97,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], kind: Kind) -> Result<T> {
         format: Format,
     }
     if bytes.len() > MAX_LEN {
-        return Err(malformed(format!("{} bytes are more than {MAX_LEN}", bytes.len())));
+        return Err(malformed(format!(
+            "{} bytes are more than {MAX_LEN}",
+            bytes.len()
+        )));
     }
     let no_json = |error: serde_json::Error| malformed(format!("no {} file: {error}", kind.name));
     let header: Header = serde_json::from_slice(bytes).map_err(no_json)?;
@@ -128,7 +134,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const KIND: Kind = Kind { name: "stratavm-test", version: 2, min_reader: 1 };
+    const KIND: Kind = Kind {
+        name: "stratavm-test",
+        version: 2,
+        min_reader: 1,
+    };
 
     #[derive(Debug, Serialize, Deserialize, PartialEq)]
     struct File {
@@ -148,8 +158,7 @@ mod tests {
             r#"{"name":"stratavm-test","version":9,"min-reader":2,"writer":"w","mood":"fine"}"#,
         );
         let file: File = parse(&bytes, KIND).unwrap();
-        let again: serde_json::Value =
-            serde_json::from_slice(&to_bytes(&file).unwrap()).unwrap();
+        let again: serde_json::Value = serde_json::from_slice(&to_bytes(&file).unwrap()).unwrap();
         let before: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(again, before);
     }
@@ -188,7 +197,14 @@ mod tests {
 
     #[test]
     fn a_new_header_passes_its_own_check() {
-        let file = File { format: Format::new(KIND), known: 7, unknown: Unknown::new() };
-        assert_eq!(parse::<File>(&to_bytes(&file).unwrap(), KIND).unwrap(), file);
+        let file = File {
+            format: Format::new(KIND),
+            known: 7,
+            unknown: Unknown::new(),
+        };
+        assert_eq!(
+            parse::<File>(&to_bytes(&file).unwrap(), KIND).unwrap(),
+            file
+        );
     }
 }

@@ -76,14 +76,23 @@ mod tests {
         let text = "2026-01-31T12:00:59Z";
         let time: Timestamp = text.parse().unwrap();
         assert_eq!(time.to_string(), text);
-        assert_eq!("2026-01-31T13:00:59.9+01:00".parse::<Timestamp>().unwrap(), time);
+        assert_eq!(
+            "2026-01-31T13:00:59.9+01:00".parse::<Timestamp>().unwrap(),
+            time
+        );
         let now = Timestamp::now();
         assert_eq!(now.to_string().parse::<Timestamp>().unwrap(), now);
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for bad in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-01-31 12:00:00", "2026-01-31T12:00:00"] {
+        for bad in [
+            "",
+            "yesterday",
+            "2026-13-01T00:00:00Z",
+            "2026-01-31 12:00:00",
+            "2026-01-31T12:00:00",
+        ] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad:?}");
         }
     }

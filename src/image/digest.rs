@@ -8,6 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::linux::ContentId;
+
 /// The size in bytes of the chunks that are hashed one by one: 4 MiB.
 pub const CHUNK_SIZE: u64 = 4 << 20;
 
@@ -32,11 +34,16 @@ impl ImageDigest {
     /// The digest of a disk of `size` bytes whose chunks have these hashes, in order.
     pub fn from_chunks(size: u64, chunks: impl IntoIterator<Item = [u8; 32]>) -> Self {
         let mut hasher = Sha256::new();
-        hasher.update(format!("stratavm-image 1 {size} {CHUNK_SIZE}\n"));
+        hasher.update(Self::header(size));
         for chunk in chunks {
             hasher.update(chunk);
         }
         Self(hasher.finalize().into())
+    }
+
+    /// The line that is hashed before the hashes of the chunks of a disk of `size` bytes.
+    pub(super) fn header(size: u64) -> String {
+        format!("stratavm-image 1 {size} {CHUNK_SIZE}\n")
     }
 
     /// The 64 hexadecimal digits without the prefix.
@@ -45,14 +52,16 @@ impl ImageDigest {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The first 64 bits as 16 hexadecimal digits: the id of a partition with this content.
+    /// The 32 bytes.
     #[must_use]
-    pub fn content_id(&self) -> String {
-        self.0
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first 64 bits: the id of a partition with this content.
+    #[must_use]
+    pub fn content_id(&self) -> ContentId {
+        self.into()
     }
 }
 
@@ -109,7 +118,7 @@ mod tests {
     fn text_form_round_trips_and_is_strict() {
         let digest = ImageDigest::from_chunks(5, [[7; 32]]);
         assert_eq!(digest.to_string().parse::<ImageDigest>().unwrap(), digest);
-        assert_eq!(digest.content_id(), digest.hex()[..16]);
+        assert_eq!(digest.content_id().to_string(), digest.hex()[..16]);
         for bad in [
             "",
             "sha256:00",

@@ -1,5 +1,26 @@
 //! Images: immutable, content-addressed disks.
+//!
+//! An image is a list of raw extents in a folder of its own, named by the digest of its content,
+//! with an `image.json` beside them. [`ImageRoot`] is the folder of images; [`add`](add::add) puts
+//! one in; [`Blank`] makes empty ones; [`inspect`] looks at files that are not in the store.
 
+pub mod add;
+mod blank;
 mod digest;
+mod extents;
+mod hash;
+mod meta;
+mod probe;
+mod root;
+mod staging;
+mod sys;
+mod table;
+#[cfg(test)]
+mod tests;
 
+pub use add::{AddOptions, Added, OddSize, Outcome, Wrap};
+pub use blank::Blank;
 pub use digest::{CHUNK_SIZE, DigestError, ImageDigest};
+pub use meta::{ExtentMeta, ImageMeta, Origin, PartitionMeta, Provenance};
+pub use probe::{Inspected, Need, inspect};
+pub use root::{Change, ChangedExtent, Image, ImageRoot, Verification};
