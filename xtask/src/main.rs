@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's own tasks. Command line only; each task lives in a module of its own.
 
+mod demo;
 mod exec;
 mod setup;
 mod test;
@@ -18,6 +19,8 @@ use clap::Parser;
 enum Task {
     /// Runs every check: fmt, clippy, docs, unit, golden, conformance, interop, fuzz smoke.
     Test(test::Args),
+    /// Makes a Linux guest from Debian packages and shows each promise by its own boots.
+    Demo(demo::Args),
     /// Installs what the checks need and nothing else.
     Setup,
     /// Rewrites the golden files from what the library makes now; look at the diff before you commit.
@@ -29,6 +32,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
         Task::Setup => setup::for_tests().map(|found| found.print()),
         Task::Bless => test::bless(),
         Task::Schema => test::schema(),

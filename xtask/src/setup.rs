@@ -29,7 +29,6 @@ pub(crate) enum Probe {
     /// A program on `PATH` or in an `sbin` folder.
     Program(&'static str),
     /// A file at an absolute path.
-    #[allow(dead_code, reason = "data packages of the demo")]
     File(&'static str),
 }
 
@@ -127,6 +126,11 @@ pub(crate) fn for_tests() -> Result<Found, Error> {
         found.missing.push(("cargo-fuzz".into(), error.to_string()));
     }
     Ok(found)
+}
+
+/// Has apt learn what its servers offer now; a fresh system knows of nothing.
+pub(crate) fn apt_update() -> Result<(), Error> {
+    apt::update()
 }
 
 /// Makes sure of system packages, by apt where that is possible.

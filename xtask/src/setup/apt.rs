@@ -42,6 +42,14 @@ pub(crate) fn install(packages: &[Package]) -> Result<(), Error> {
     rights.apt(&install).map_err(|said| failed(&by_hand, &said))
 }
 
+/// Runs `apt-get update`.
+pub(crate) fn update() -> Result<(), Error> {
+    let rights = rights().ok_or_else(|| Error::new("neither root nor sudo; run apt-get update"))?;
+    rights
+        .apt(&["update"])
+        .map_err(|said| failed("apt-get update", &said))
+}
+
 /// How a command becomes root.
 enum Rights {
     Root,
