@@ -5,28 +5,13 @@
 use crate::spec::{Rejuvenate, Role, Writes};
 
 impl Role {
-    /// Every role, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
-        Self::Os,
-        Self::Apps,
-        Self::UserApps,
-        Self::Cache,
-        Self::Identity,
-        Self::UserData,
-        Self::Custom,
-    ];
-
-    /// The role as specs, partition names and manifests write it.
+    /// What a layer of this role starts from.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub const fn start(self) -> Start {
         match self {
-            Self::Os => "os",
-            Self::Apps => "apps",
-            Self::UserApps => "user-apps",
-            Self::Cache => "cache",
-            Self::Identity => "identity",
-            Self::UserData => "user-data",
-            Self::Custom => "custom",
+            Self::Os | Self::Apps => Start::Image,
+            Self::UserApps | Self::Cache | Self::UserData | Self::Custom => Start::Either,
+            Self::Identity => Start::Blank,
         }
     }
 
@@ -78,18 +63,13 @@ impl Role {
     }
 }
 
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl std::str::FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
         Self::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|role| role.as_str() == text)
             .ok_or_else(|| UnknownRole(text.to_owned()))
     }
@@ -99,3 +79,27 @@ impl std::str::FromStr for Role {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no role: os, apps, user-apps, cache, identity, user-data or custom")]
 pub struct UnknownRole(String);
+
+/// What a layer starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Start {
+    /// An image that somebody prepared.
+    Image,
+    /// A blank disk of a given size.
+    Blank,
+    /// Either: a blank disk or a seed.
+    Either,
+}
+
+impl Start {
+    /// The keys that say it in a spec.
+    #[must_use]
+    pub const fn keys(self) -> &'static str {
+        match self {
+            Self::Image => "an `image`",
+            Self::Blank => "a `size`",
+            Self::Either => "an `image` or a `size`",
+        }
+    }
+}

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Size;
+use super::choice::choice;
 
 /// The `[guest]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +31,18 @@ impl Guest {
     /// The session area where the spec does not say: 4 GiB.
     pub const DEFAULT_SESSION: Size = Size::from_mib(4096);
 
+    /// A guest of this kind with everything else as it is where a spec does not say.
+    #[must_use]
+    pub fn new(os: GuestOs) -> Self {
+        Self {
+            os,
+            id: None,
+            arch: Arch::default(),
+            composition: Composition::default(),
+            session: None,
+        }
+    }
+
     /// The session area's size, or `None` where the composition has no session disk.
     #[must_use]
     pub fn session_size(&self) -> Option<Size> {
@@ -40,41 +53,27 @@ impl Guest {
     }
 }
 
-/// The kind of operating system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum GuestOs {
-    /// Any Linux.
-    Linux,
-    /// Any Windows.
-    Windows,
-    /// Anything else.
-    Other,
+choice! {
+    /// The kind of operating system.
+    GuestOs {
+        Linux = "linux" "Any Linux.",
+        Windows = "windows" "Any Windows.",
+        Other = "other" "Anything else.",
+    }
 }
-
-/// The processor's architecture.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub enum Arch {
-    /// 64-bit x86.
-    #[default]
-    #[serde(rename = "x86_64")]
-    X86_64,
-    /// 64-bit Arm.
-    #[serde(rename = "aarch64")]
-    Aarch64,
+choice! {
+    /// The processor's architecture.
+    Arch {
+        @default X86_64 = "x86_64" "64-bit x86.",
+        Aarch64 = "aarch64" "64-bit Arm.",
+    }
 }
-
-/// How the layers come together in the guest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Composition {
-    /// Every layer is simply a disk; what the guest does with it is its own affair.
-    #[default]
-    Disks,
-    /// The guest follows the project's contract for Linux: a manifest on a session disk says which
-    /// layers there are, and the guest overlays them.
-    Linux,
+choice! {
+    /// How the layers come together in the guest.
+    Composition {
+        @default Disks = "disks"
+            "Every layer is simply a disk; what the guest does with it is its own affair.",
+        Linux = "linux"
+            "The guest follows the project's contract for Linux: a manifest on a session disk says which layers there are, and the guest overlays them.",
+    }
 }

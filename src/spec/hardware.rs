@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Size;
+use super::choice::choice;
 
 /// The `[hardware]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,51 +86,31 @@ pub struct Cdrom {
     pub image: String,
 }
 
-macro_rules! choice {
-    ($(#[$outer:meta])* $name:ident { $(#[$d:meta])* $default:ident = $default_text:literal $default_doc:literal $(, $variant:ident = $text:literal $doc:literal)* $(,)? }) => {
-        $(#[$outer])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-        #[non_exhaustive]
-        pub enum $name {
-            #[doc = $default_doc]
-            #[default]
-            #[serde(rename = $default_text)]
-            $default,
-            $(#[doc = $doc] #[serde(rename = $text)] $variant,)*
-        }
-
-        impl $name {
-            /// The value as a spec writes it.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { Self::$default => $default_text, $(Self::$variant => $text,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-
 choice! {
     /// What starts the guest.
-    Firmware { Bios = "bios" "A PC BIOS.", Uefi = "uefi" "UEFI." }
+    Firmware {
+        @default Bios = "bios" "A PC BIOS.",
+        Uefi = "uefi" "UEFI.",
+    }
 }
 choice! {
     /// The trusted platform module.
-    Tpm { Off = "off" "None.", V2 = "2.0" "A TPM 2.0." }
+    Tpm {
+        @default Off = "off" "None.",
+        V2 = "2.0" "A TPM 2.0.",
+    }
 }
 choice! {
     /// What the real-time clock holds.
-    Clock { Utc = "utc" "Universal time.", Local = "local" "The host's local time." }
+    Clock {
+        @default Utc = "utc" "Universal time.",
+        Local = "local" "The host's local time.",
+    }
 }
 choice! {
     /// The controller that a disk is attached to.
     Controller {
-        Auto = "auto" "What the product and guest work best with.",
+        @default Auto = "auto" "What the product and guest work best with.",
         Ide = "ide" "Parallel ATA; x86 with BIOS only; four devices in all.",
         Sata = "sata" "AHCI.",
         Scsi = "scsi" "A parallel SCSI adapter; which one depends on the product.",
@@ -139,19 +120,31 @@ choice! {
 }
 choice! {
     /// Where the first serial port goes.
-    Console { None = "none" "There is no serial port.", Log = "log" "Into a file of the machine." }
+    Console {
+        @default None = "none" "There is no serial port.",
+        Log = "log" "Into a file of the machine.",
+    }
 }
 choice! {
     /// Whether the guest's screen is shown.
-    Display { None = "none" "No window.", Window = "window" "A window on the host's desktop." }
+    Display {
+        @default None = "none" "No window.",
+        Window = "window" "A window on the host's desktop.",
+    }
 }
 choice! {
     /// Sound.
-    Audio { Off = "off" "No sound card.", On = "on" "A sound card that plays on the host." }
+    Audio {
+        @default Off = "off" "No sound card.",
+        On = "on" "A sound card that plays on the host.",
+    }
 }
 choice! {
     /// What the firmware boots from.
-    BootDevice { Disk = "disk" "The first disk, which is the operating system's.", Cdrom = "cdrom" "The first CD-ROM drive." }
+    BootDevice {
+        Disk = "disk" "The first disk, which is the operating system's.",
+        Cdrom = "cdrom" "The first CD-ROM drive.",
+    }
 }
 choice! {
     /// What a network adapter is connected to.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::choice::choice;
 use super::{Controller, Name, Size};
 
 /// One `[[layer]]` table.
@@ -80,49 +81,32 @@ impl LayerSpec {
     }
 }
 
-/// What a layer holds.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Role {
-    /// The operating system; exactly one, clean again at every start.
-    Os,
-    /// Applications supplied by IT; any number, stacked in spec order.
-    Apps,
-    /// Applications that the user installed.
-    UserApps,
-    /// What can be made anew.
-    Cache,
-    /// What makes this machine this machine: machine-id, host keys, random seed.
-    Identity,
-    /// The user's own data and settings.
-    UserData,
-    /// Anything else: says itself what becomes of its writes.
-    Custom,
+choice! {
+    /// What a layer holds.
+    Role {
+        Os = "os" "The operating system; exactly one, clean again at every start.",
+        Apps = "apps" "Applications supplied by IT; any number, stacked in spec order.",
+        UserApps = "user-apps" "Applications that the user installed.",
+        Cache = "cache" "What can be made anew.",
+        Identity = "identity"
+            "What makes this machine this machine: machine-id, host keys, random seed.",
+        UserData = "user-data" "The user's own data and settings.",
+        Custom = "custom" "Anything else: says itself what becomes of its writes.",
+    }
 }
-
-/// What becomes of what the guest writes to a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Writes {
-    /// Gone at the next start.
-    Discard,
-    /// Kept.
-    Keep,
+choice! {
+    /// What becomes of what the guest writes to a layer.
+    Writes {
+        Discard = "discard" "Gone at the next start.",
+        Keep = "keep" "Kept.",
+    }
 }
-
-/// What `rejuvenate` does with a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Rejuvenate {
-    /// The layer goes back to its newest clean revision.
-    Reset,
-    /// The layer stays byte for byte what it is.
-    Keep,
+choice! {
+    /// What `rejuvenate` does with a layer.
+    Rejuvenate {
+        Reset = "reset" "The layer goes back to its newest clean revision.",
+        Keep = "keep" "The layer stays byte for byte what it is.",
+    }
 }
 
 /// Whether the guest may boot without a layer: `optional = true` or `false` in a spec.

@@ -1,21 +1,34 @@
 //! The layered VM spec: plain serde data, without any I/O.
 //!
-//! Here live the data types and what each key may hold. Reading them from TOML or JSON with
-//! positions is in [`parse`], checking them as a whole in [`validate`]; what a layer's role means
-//! is in [`crate::layer`].
+//! Here live the data types, their reading from TOML and JSON ([`VmSpec::from_toml`],
+//! [`VmSpec::from_json`], [`VmSpec::from_path`]), the rules that a spec as a whole follows
+//! ([`VmSpec::validate`]) and the [`schema`]. What a layer's role means is in [`crate::layer`].
 
+pub(crate) mod choice;
+mod collect;
+mod extensions;
+mod fault;
 mod guest;
 mod hardware;
+mod json;
 mod layer;
 mod name;
+mod near;
+mod parse;
 mod policy;
+mod read;
+mod schema;
 mod size;
+mod toml;
+mod tree;
+mod validate;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use fault::{Fault, Faults, Position};
 pub use guest::{Arch, Composition, Guest, GuestOs};
 pub use hardware::{
     Audio, BootDevice, Cdrom, Clock, Console, Controller, Display, Firmware, Hardware, MacAddress,
@@ -23,7 +36,9 @@ pub use hardware::{
 };
 pub use layer::{LayerSpec, Presence, Rejuvenate, Role, Writes};
 pub use name::{MAX_LEN as NAME_MAX_LEN, Name, NameError};
+pub use parse::MAX_TEXT;
 pub use policy::{Direction, Policy, Switch};
+pub use schema::schema;
 pub use size::{MIB, Size, SizeError};
 
 /// The version of the spec's format that this library reads and writes.
@@ -31,10 +46,11 @@ pub const SPEC_VERSION: u32 = 1;
 
 /// One virtual machine, described as layers.
 ///
-/// Deserialising checks each value's form only; [`VmSpec::validate`] and the readers in
-/// [`parse`] check the whole.
+/// Deserialising checks each value's form only; [`VmSpec::from_toml`] and its like check the
+/// whole, and so does [`VmSpec::validate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(transform = schema::only_extensions)]
 pub struct VmSpec {
     /// Version of this format: 1.
     pub stratavm: u32,
@@ -57,8 +73,9 @@ pub struct VmSpec {
     /// Carried, never read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Tables named `x-NAME`: carried, never read.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// Tables named `x-NAME`, with that name: carried, never read.
+    #[serde(flatten, deserialize_with = "extensions::deserialize")]
+    #[schemars(skip)]
     pub extensions: BTreeMap<String, serde_json::Value>,
 }
 

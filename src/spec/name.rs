@@ -42,6 +42,11 @@ impl Name {
         check(&text).map(|()| Self(text))
     }
 
+    /// The name of what has none that could be read, while its faults are collected.
+    pub(super) fn stand_in() -> Self {
+        Self("unnamed".to_owned())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::choice::choice;
+
 /// The `[policy]` table. Everything is off unless the spec says otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -23,30 +25,19 @@ pub struct Policy {
     pub suspend: Switch,
 }
 
-/// Which way something may be carried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Direction {
-    /// Neither way.
-    #[default]
-    Off,
-    /// From the host into the guest.
-    HostToGuest,
-    /// From the guest to the host.
-    GuestToHost,
-    /// Both ways.
-    Both,
+choice! {
+    /// Which way something may be carried.
+    Direction {
+        @default Off = "off" "Neither way.",
+        HostToGuest = "host-to-guest" "From the host into the guest.",
+        GuestToHost = "guest-to-host" "From the guest to the host.",
+        Both = "both" "Both ways.",
+    }
 }
-
-/// On or off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Switch {
-    /// Not allowed.
-    #[default]
-    Off,
-    /// Allowed.
-    On,
+choice! {
+    /// On or off.
+    Switch {
+        @default Off = "off" "Not allowed.",
+        On = "on" "Allowed.",
+    }
 }

@@ -101,7 +101,7 @@ impl fmt::Display for Size {
         let unit = UNITS
             .iter()
             .rev()
-            .find(|(_, factor)| self.0 != 0 && self.0 % factor == 0);
+            .find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor));
         match unit {
             Some((name, factor)) => write!(f, "{} {name}", self.0 / factor),
             None if self.0 == 0 => f.write_str("0 KiB"),
