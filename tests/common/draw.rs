@@ -158,7 +158,7 @@ fn hardware(draw: &mut Draw, arch: Arch) -> Hardware {
     let controllers = if uefi {
         &Controller::ALL[2..]
     } else {
-        Controller::ALL
+        &Controller::ALL
     };
     Hardware {
         cpus: 1 + draw.below(64) as u32,
