@@ -2,6 +2,7 @@
 //! no value can become syntax.
 
 use quick_xml::Writer;
+use quick_xml::escape::escape;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use stratavm::{Error, Result};
 
@@ -82,7 +83,9 @@ impl Element {
         put(writer, Event::Start(start))?;
         if let Some(text) = &self.text {
             check(self.name, text)?;
-            put(writer, Event::Text(BytesText::new(text)))?;
+            // Line ends by number: each line of the file is one of ours.
+            let escaped = escape(text.as_str()).replace('\n', "&#10;");
+            put(writer, Event::Text(BytesText::from_escaped(escaped)))?;
         }
         for child in &self.children {
             child.write(writer)?;

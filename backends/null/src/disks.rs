@@ -1,0 +1,63 @@
+//! What guests wrote, sector by sector, and how a sector is read through a chain.
+//!
+//! Writes are kept in memory by the id of the head they went to; no file of a chain is ever opened
+//! for writing. Images are read from their raw files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+
+use stratavm::chain::{Chain, Member, MemberRole};
+use stratavm::{Error, Result};
+use uuid::Uuid;
+
+/// Bytes of a sector.
+pub(crate) const SECTOR: usize = 512;
+
+pub(crate) type Sector = [u8; SECTOR];
+
+/// The sectors that were written, by the id of their head.
+#[derive(Debug, Default)]
+pub(crate) struct Written(HashMap<Uuid, BTreeMap<u64, Sector>>);
+
+impl Written {
+    /// The sector as the guest sees it; `None` beyond the end of the disk.
+    pub(crate) fn read(&self, chain: &Chain, lba: u64) -> Result<Option<Sector>> {
+        if lba >= chain.sectors {
+            return Ok(None);
+        }
+        for member in chain.members.iter().rev() {
+            if let Some(sector) = self.0.get(&member.uuid).and_then(|delta| delta.get(&lba)) {
+                return Ok(Some(*sector));
+            }
+            if matches!(member.role, MemberRole::Image(_)) {
+                return read_image(member, lba).map(Some);
+            }
+        }
+        Ok(Some([0; SECTOR]))
+    }
+
+    /// Takes a write of the guest. Beyond the end of the disk, or without a head, nothing happens.
+    pub(crate) fn write(&mut self, chain: &Chain, lba: u64, sector: Sector) {
+        if let Some(head) = chain.head().filter(|_| lba < chain.sectors) {
+            self.0.entry(head.uuid).or_default().insert(lba, sector);
+        }
+    }
+}
+
+fn read_image(image: &Member, lba: u64) -> Result<Sector> {
+    let mut first = 0;
+    for file in &image.files {
+        if lba < first + file.sectors {
+            let failed = |error| Error::io("the image could not be read", &file.path, error);
+            let mut sector = [0; SECTOR];
+            let mut raw = File::open(&file.path).map_err(failed)?;
+            raw.seek(SeekFrom::Start((lba - first) * SECTOR as u64))
+                .map_err(failed)?;
+            raw.read_exact(&mut sector).map_err(failed)?;
+            return Ok(sector);
+        }
+        first += file.sectors;
+    }
+    Ok([0; SECTOR])
+}
