@@ -21,6 +21,7 @@ pub mod spec;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod timestamp;
+pub mod volume;
 
 pub use error::{Error, ErrorKind, Result};
 pub use hypervisor::{Hypervisor, Product};

@@ -11,7 +11,7 @@ use super::extents::SECTOR;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Format, Kind, Unknown};
 use crate::linux::{FileSystem, PartitionName};
-use crate::spec::Name;
+use crate::spec::{Name, Role};
 use crate::timestamp::Timestamp;
 
 /// What `image.json` is.
@@ -214,6 +214,30 @@ impl ImageMeta {
         self.provenance.origin == Origin::Blank
     }
 
+    /// The partition that holds a layer of this role, under `linux` composition.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if there is none, or more than one.
+    pub fn partition_for(&self, role: Role) -> Result<&PartitionMeta> {
+        let mut found = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.name.role == role);
+        match (found.next(), found.next()) {
+            (Some(partition), None) => Ok(partition),
+            (Some(_), Some(_)) => {
+                let message = format!("image {} has several {role} partitions", self.digest);
+                Err(Error::invalid(message))
+            }
+            (None, _) => {
+                let message = format!("image {} has no partition strata.{role}.*", self.digest);
+                Err(Error::invalid(message).next(format!(
+                    "wrap the bare file system: image add FILE --fs --role {role} --name NAME"
+                )))
+            }
+        }
+    }
+
     fn check(&self) -> Result<()> {
         if self.size == 0 || !self.size.is_multiple_of(ALIGNMENT) || self.size > MAX_SIZE {
             return Err(malformed("size", "is no multiple of 1 MiB up to 2 TiB"));
@@ -320,6 +344,8 @@ mod tests {
         assert_eq!(again, sample());
         assert_eq!(meta.sectors(), 6144);
         assert!(!meta.is_blank());
+        assert_eq!(meta.partition_for(Role::Os).unwrap(), &meta.partitions[0]);
+        assert!(meta.partition_for(Role::Apps).is_err());
     }
 
     #[test]
