@@ -7,9 +7,9 @@ use std::io::Read;
 use std::path::Path;
 
 use super::collect::Collector;
-use super::fault::{Fault, Faults, Position};
+use super::fault::{Fault, Faults, KeyPath, Position};
 use super::tree::{Node, SyntaxFault};
-use super::{SPEC_VERSION, VmSpec, json, read, toml, validate};
+use super::{LayerSpec, SPEC_VERSION, VmSpec, json, read, toml, validate};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest text of a spec, in bytes: 1 MiB.
@@ -43,26 +43,9 @@ impl VmSpec {
     /// [`FromTheFuture`](crate::ErrorKind::FromTheFuture) have the [`Faults`] as their source.
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let broken = |error| Error::io("the spec cannot be read", path, error);
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(broken)?;
-        file.take(MAX_TEXT as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(broken)?;
+        let text = read_text(path)?;
         let origin = path.display().to_string();
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => return Err(not_utf8(&error, &origin).into()),
-        };
-        let is_json = path
-            .extension()
-            .is_some_and(|ext| ext.eq_ignore_ascii_case("json"));
-        let spec = if is_json {
-            Self::from_json(&text, &origin)
-        } else {
-            Self::from_toml(&text, &origin)
-        };
-        Ok(spec?)
+        Ok(from_text(&text, &origin, parser(path))?)
     }
 
     /// The spec as TOML that [`from_toml`](Self::from_toml) reads as this same spec.
@@ -76,11 +59,49 @@ impl VmSpec {
     }
 }
 
-fn from_text(
-    text: &str,
-    origin: &str,
-    parse: fn(&str) -> (Node, Vec<SyntaxFault>),
-) -> Result<VmSpec, Faults> {
+impl LayerSpec {
+    /// Reads one layer from a file that holds the keys of a `[[layer]]` table: JSON if its name
+    /// ends in `.json`, else TOML. Rules that need the rest of a spec are checked when the layer
+    /// is added to one.
+    ///
+    /// # Errors
+    /// As for [`VmSpec::from_path`].
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = read_text(path)?;
+        let origin = path.display().to_string();
+        let (text, tree) = tree_of(&text, &origin, parser(path))?;
+        let mut out = Collector::default();
+        let layer = read::layer(&mut out, &tree, &KeyPath::default());
+        let faults = out.finish(Some((text, &tree)), |_| None);
+        Ok(Faults::of(&origin, faults).map_or(Ok(layer), Err)?)
+    }
+}
+
+/// The text of a spec's file, which is read no further than specs may go.
+fn read_text(path: &Path) -> Result<String> {
+    let broken = |error| Error::io("the spec cannot be read", path, error);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(broken)?;
+    file.take(MAX_TEXT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(broken)?;
+    let origin = path.display().to_string();
+    String::from_utf8(bytes).map_err(|error| not_utf8(&error, &origin).into())
+}
+
+/// Turns a text into a tree.
+type Parser = fn(&str) -> (Node, Vec<SyntaxFault>);
+
+fn parser(path: &Path) -> Parser {
+    let is_json = path
+        .extension()
+        .is_some_and(|ext| ext.eq_ignore_ascii_case("json"));
+    if is_json { json::parse } else { toml::parse }
+}
+
+/// The text without its byte order mark, and its tree.
+fn tree_of<'t>(text: &'t str, origin: &str, parse: Parser) -> Result<(&'t str, Node), Faults> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if text.len() > MAX_TEXT {
         let message = format!("a spec has at most {MAX_TEXT} bytes");
@@ -91,9 +112,14 @@ fn from_text(
         ));
     }
     let (tree, syntax) = parse(text);
-    if let Some(faults) = Faults::of(origin, placed(text, syntax)) {
-        return Err(faults);
+    match Faults::of(origin, placed(text, syntax)) {
+        Some(faults) => Err(faults),
+        None => Ok((text, tree)),
     }
+}
+
+fn from_text(text: &str, origin: &str, parse: Parser) -> Result<VmSpec, Faults> {
+    let (text, tree) = tree_of(text, origin, parse)?;
     if let Some(version) = read::stated_version(&tree).filter(|v| *v > i64::from(SPEC_VERSION)) {
         return Err(newer(origin, text, &tree, version));
     }

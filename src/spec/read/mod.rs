@@ -168,7 +168,7 @@ fn layers(out: &mut Collector, node: &Node, path: &KeyPath) -> Option<Vec<LayerS
     )
 }
 
-fn layer(out: &mut Collector, node: &Node, path: &KeyPath) -> LayerSpec {
+pub(super) fn layer(out: &mut Collector, node: &Node, path: &KeyPath) -> LayerSpec {
     let table = Table::open(out, node, path.clone(), table::LAYER);
     let roles = format!(
         "one of {}",
