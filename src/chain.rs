@@ -42,8 +42,11 @@ impl fmt::Display for Family {
     }
 }
 
-/// Which of a machine's disks is meant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Which of a machine's disks is meant. Written as the layer's name, or `session`.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(from = "Name", into = "String")]
 #[non_exhaustive]
 pub enum DiskName {
     /// The disk of this layer.
@@ -52,14 +55,33 @@ pub enum DiskName {
     Session,
 }
 
+/// What the session disk is called; no layer may have this name.
+pub const SESSION: &str = "session";
+
+impl From<Name> for DiskName {
+    fn from(name: Name) -> Self {
+        if name.as_str() == SESSION {
+            Self::Session
+        } else {
+            Self::Layer(name)
+        }
+    }
+}
+
 impl DiskName {
     /// The disk's name in file names and messages; no layer may be called `session`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Layer(name) => name.as_str(),
-            Self::Session => "session",
+            Self::Session => SESSION,
         }
+    }
+}
+
+impl From<DiskName> for String {
+    fn from(disk: DiskName) -> Self {
+        disk.as_str().to_owned()
     }
 }
 
@@ -106,6 +128,24 @@ impl Chain {
         self.members
             .first()
             .filter(|member| matches!(member.role, MemberRole::Image(_)))
+    }
+
+    /// The paths of all files of all members, base first.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = self.members.iter().flat_map(|member| &member.files);
+        files.map(|file| file.path.clone()).collect()
+    }
+
+    /// Makes the image at the base a new file, for a blank layer outside a store.
+    pub(crate) fn make_image(&mut self, spec: &ImageSpec) {
+        let image = self
+            .members
+            .first_mut()
+            .filter(|m| matches!(m.role, MemberRole::Image(_)));
+        for file in image.into_iter().flat_map(|member| &mut member.files) {
+            file.source = Source::New(spec.clone());
+        }
     }
 
     /// The members that are image files of the family's own formats: what a product opens, base

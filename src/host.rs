@@ -1,0 +1,55 @@
+//! The few facts about this host and process that the library needs.
+
+use crate::hypervisor::ProcessId;
+
+/// This process, so that no later one with the same number is mistaken for it.
+#[must_use]
+pub fn this_process() -> ProcessId {
+    let pid = std::process::id();
+    ProcessId {
+        pid,
+        started: start_of(pid).unwrap_or(0),
+    }
+}
+
+/// Whether `process` still runs. Where the host does not tell when a process began, only that its
+/// number is in use can be said: then the answer is `None`.
+#[must_use]
+pub fn is_alive(process: ProcessId) -> Option<bool> {
+    if process.started == 0 {
+        return None;
+    }
+    Some(start_of(process.pid) == Some(process.started))
+}
+
+/// When a process began, in clock ticks since the host booted: field 22 of `/proc/PID/stat`
+/// (proc(5)). The second field is the program's name in parentheses and may hold anything.
+#[cfg(target_os = "linux")]
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_of(_: u32) -> Option<u64> {
+    None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_an_older_one_of_its_number_is_not() {
+        let me = this_process();
+        assert_eq!(is_alive(me), Some(true));
+        assert_eq!(
+            is_alive(ProcessId {
+                started: me.started + 1,
+                ..me
+            }),
+            Some(false)
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! Making and removing the files of a layer: base descriptors and heads.
+//!
+//! Nothing here changes the record; callers make files first, then save, then remove.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stratavm_disk::{Durability, ErrorKind as DiskErrorKind, ImageSpec};
+
+use super::folder::Machine;
+use super::record::Record;
+use super::revision::{Delta, LayerState, Revision};
+use crate::chain::{DiskName, Family};
+use crate::error::{Error, Result};
+use crate::hypervisor::Product;
+use crate::image::ImageDigest;
+use crate::layout::{DiskLayout, FrozenRef, ImageRef};
+use crate::resolved::Paths;
+use crate::spec::{Controller, Writes};
+use crate::store::{make_private_dir, sync_dir};
+
+/// Layouts of one machine's disks.
+pub(super) struct Files<'a> {
+    machine: &'a Machine,
+    paths: Paths,
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn new(machine: &'a Machine) -> Self {
+        // Only the layers' folder is used here, and it is the same for every product.
+        let paths = machine.paths(&Product::new("any"));
+        Self { machine, paths }
+    }
+
+    /// The image of this digest as chains refer to it.
+    pub(super) fn image(&self, digest: &ImageDigest) -> Result<ImageRef> {
+        let image = self.machine.store().image(digest)?;
+        Ok(ImageRef {
+            digest: *digest,
+            extents: image.extents(),
+        })
+    }
+
+    /// The layout of `disk` in `family`.
+    pub(super) fn layout(&self, record: &Record, disk: DiskName, family: Family) -> DiskLayout<'_> {
+        let port = record
+            .hardware
+            .ports
+            .iter()
+            .find(|entry| entry.disk == disk);
+        let controller = port.map_or(Controller::Auto, |entry| entry.port.controller);
+        DiskLayout {
+            identity: record.identity(),
+            paths: &self.paths,
+            disk,
+            controller,
+            family,
+        }
+    }
+
+    /// Makes what the head of `layer` needs and is not there: folder, base descriptor and head
+    /// files. The caller has given the head a new generation, so no file is ever made twice.
+    pub(super) fn make_head(&self, record: &Record, layer: &LayerState) -> Result<()> {
+        let head = layer.head;
+        let revision = layer.current()?;
+        let layout = self.layout(record, layer.disk(), head.family);
+        let image = self.image(&revision.image)?;
+        let durability = match layer.spec.effective_writes() {
+            Writes::Discard => Durability::Unsynced,
+            Writes::Keep => Durability::Synced,
+        };
+        let folder = self.paths.disk(&layer.disk());
+        let mut names = if folder.is_dir() {
+            Names::Old
+        } else {
+            Names::New
+        };
+        make_private_dir(&folder)?;
+        if head.family == Family::Vmdk {
+            let path = layout.base_path(&image.digest);
+            if make(
+                &path,
+                &layout.base_spec(&image)?,
+                self.machine,
+                Durability::Synced,
+            )? {
+                names = Names::New;
+                seal(&path)?;
+            }
+        }
+        let parent = revision.deltas.last().map(|delta| delta.generation);
+        for (path, spec, _) in layout.head_specs(&image, parent, head.generation) {
+            make(&path, &spec, self.machine, durability)?;
+            if durability == Durability::Synced {
+                names = Names::New;
+            }
+        }
+        match names {
+            // A discarded head may be lost in a crash: it is made anew before every start.
+            Names::Old => Ok(()),
+            Names::New => sync_dir(&folder).and_then(|()| sync_dir(&self.paths.layers)),
+        }
+    }
+
+    /// The files of the head of `generation` over `image`.
+    pub(super) fn head_paths(
+        &self,
+        record: &Record,
+        disk: &DiskName,
+        delta: Delta,
+        image: &ImageDigest,
+    ) -> Result<Vec<PathBuf>> {
+        let layout = self.layout(record, disk.clone(), delta.family);
+        let image = self.image(image)?;
+        Ok(layout
+            .head_files(delta.generation, &image)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect())
+    }
+
+    /// The frozen deltas below the head of `layer`, with the revisions that froze them.
+    pub(super) fn frozen(layer: &LayerState, revision: &Revision) -> Vec<FrozenRef> {
+        let frozen_by = |delta: &Delta| {
+            let holds = |r: &&Revision| r.deltas.last() == Some(delta);
+            layer
+                .revisions
+                .iter()
+                .find(holds)
+                .map_or(revision.n, |r| r.n)
+        };
+        let deltas = revision.deltas.iter();
+        deltas
+            .map(|d| FrozenRef {
+                revision: frozen_by(d),
+                generation: d.generation,
+            })
+            .collect()
+    }
+
+    /// Removes the files below the layers' folder that the record does not refer to. Called after
+    /// the record was saved; what cannot be removed now is left for the next time.
+    pub(super) fn collect(&self, record: &Record) -> Result<()> {
+        let mut live = Vec::new();
+        for layer in record.layers.iter().chain(&record.removed) {
+            let disk = layer.disk();
+            let image = layer.current()?.image;
+            let head = Delta {
+                generation: layer.head.generation,
+                family: layer.head.family,
+            };
+            live.extend(self.head_paths(record, &disk, head, &image)?);
+            for revision in &layer.revisions {
+                let layout = self.layout(record, disk.clone(), Family::Vmdk);
+                live.push(layout.base_path(&revision.image));
+                for delta in &revision.deltas {
+                    live.extend(self.head_paths(record, &disk, *delta, &revision.image)?);
+                }
+            }
+        }
+        if let Some(session) = record.session {
+            let layout = self.layout(record, DiskName::Session, session.family);
+            live.extend(layout.session_chain(0, None, session.generation).files());
+        }
+        for folder in list(&self.paths.layers)? {
+            let stale: Vec<_> = list(&folder)?
+                .into_iter()
+                .filter(|path| !live.contains(path))
+                .collect();
+            for path in stale {
+                remove_file(&path)?;
+            }
+            // Fails on purpose while anything is left.
+            let _ = fs::remove_dir(&folder);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a folder got names that must be durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Old,
+    New,
+}
+
+/// Makes an image; one that is there already must be just this. Answers whether it was made.
+pub(super) fn make(
+    path: &Path,
+    spec: &ImageSpec,
+    machine: &Machine,
+    how: Durability,
+) -> Result<bool> {
+    match stratavm_disk::create(path, spec, machine.store().volume(), how) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == DiskErrorKind::Exists => {
+            // Left by an operation that was cut short before its rename.
+            stratavm_disk::verify(path, spec)?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the permission to write: frozen files and base descriptors are never edited again.
+pub(super) fn seal(path: &Path) -> Result<()> {
+    let failed = |error| Error::io("the file could not be made read-only", path, error);
+    let mut permissions = fs::metadata(path).map_err(failed)?.permissions();
+    if permissions.readonly() {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        permissions.set_mode(0o444);
+    }
+    #[cfg(not(unix))]
+    permissions.set_readonly(true);
+    fs::set_permissions(path, permissions).map_err(failed)
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    #[cfg(windows)]
+    if let Ok(found) = fs::metadata(path) {
+        // Windows refuses to delete a read-only file.
+        let mut permissions = found.permissions();
+        #[allow(clippy::permissions_set_readonly_false)]
+        permissions.set_readonly(false);
+        let _ = fs::set_permissions(path, permissions);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("the file could not be removed", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The entries of a folder; none if it is not there.
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| Error::io("the folder cannot be listed", folder, error);
+    match fs::read_dir(folder) {
+        Ok(entries) => entries
+            .map(|e| e.map(|e| e.path()).map_err(failed))
+            .collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+    }
+}

@@ -1,0 +1,220 @@
+//! A machine's folder: its handle, its record on disk, and its two locks.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+
+use stratavm_disk::Durability;
+
+use super::record::{Record, RunRecord};
+use super::revision::LayerState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hypervisor::Product;
+use crate::resolved::Paths;
+use crate::spec::Name;
+use crate::store::{FileLock, Store, read_small, remove_dir};
+
+/// A machine of a store, by name. Cheap to clone; holds no lock and no state of its own.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    store: Store,
+    name: Name,
+}
+
+impl Machine {
+    pub(crate) fn new(store: Store, name: Name) -> Self {
+        Self { store, name }
+    }
+
+    /// The machine's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The store it is in.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The machine's folder.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.store.machines_folder().join(self.name.as_str())
+    }
+
+    /// Where the files of a run on `product` go.
+    #[must_use]
+    pub fn paths(&self, product: &Product) -> Paths {
+        let folder = self.folder();
+        let config = folder.join("products").join(product.as_str());
+        Paths::new(folder.join("layers"), config, folder.join("console.log"))
+    }
+
+    /// What is known of the machine now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FromTheFuture`] or [`ErrorKind::Malformed`], naming the file.
+    pub fn record(&self) -> Result<Record> {
+        let path = self.record_path();
+        let record = read_small(&path, crate::format::MAX_LEN as u64)
+            .and_then(|bytes| Record::parse(&bytes).map_err(|error| error.at(&path)))?;
+        if record.name != self.name {
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                format!("the machine in this folder calls itself {}", record.name),
+            )
+            .at(&path)
+            .next("give the folder its old name again"));
+        }
+        Ok(record)
+    }
+
+    /// Whether somebody runs the machine now.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn is_running(&self) -> Result<bool> {
+        match self.run_lock() {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Busy => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The end of what the guest wrote to its first serial port, at most `most` bytes. Bytes that
+    /// are no UTF-8 are replaced; control characters are not escaped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if the machine has no console or never ran.
+    pub fn console_tail(&self, product: &Product, most: u64) -> Result<Console> {
+        let path = self.paths(product).console;
+        let failed = |error| {
+            Error::io("there is no console", &path, error)
+                .next("start the machine with `console = \"log\"` in its spec")
+        };
+        let mut file = File::open(&path).map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(most)))
+            .map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(Console {
+            path,
+            len,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        })
+    }
+
+    /// How many bytes the deltas of a layer take on the volume, its image apart.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn disk_usage(&self, layer: &LayerState) -> Result<u64> {
+        let folder = self.folder().join("layers").join(layer.name().as_str());
+        let mut used = 0;
+        let failed = |error| Error::io("the layer's folder cannot be listed", &folder, error);
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            used += allocated(&entry.and_then(|entry| entry.metadata()).map_err(failed)?);
+        }
+        Ok(used)
+    }
+
+    pub(super) fn record_path(&self) -> PathBuf {
+        self.folder().join("machine.json")
+    }
+
+    /// Makes `record` the machine's new truth: one rename.
+    pub(super) fn save(&self, record: &Record) -> Result<()> {
+        let bytes = record.to_bytes()?;
+        Ok(stratavm_disk::write_atomic(
+            &self.record_path(),
+            &bytes,
+            Durability::Synced,
+        )?)
+    }
+
+    /// The short lock, held while the record is changed.
+    pub(super) fn lock(&self) -> Result<FileLock> {
+        if !self.folder().is_dir() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no machine {}", self.name),
+            ));
+        }
+        FileLock::exclusive(&self.folder().join("lock"))
+    }
+
+    /// The long lock, held by the supervisor from start to end.
+    pub(super) fn run_lock(&self) -> Result<FileLock> {
+        FileLock::try_exclusive(&self.folder().join("run.lock")).map_err(|error| {
+            match error.kind() {
+                ErrorKind::Busy => {
+                    Error::new(ErrorKind::Busy, format!("machine {} is running", self.name))
+                        .next(format!("stratavm stop {}", self.name))
+                }
+                _ => error,
+            }
+        })
+    }
+
+    /// Locks the machine for a change while it is off. A run whose supervisor is gone is over:
+    /// the products driven so far die with it, so its record is cleared.
+    pub(super) fn lock_off(&self) -> Result<OffLock> {
+        let lock = self.lock()?;
+        let run = self.run_lock()?;
+        let mut record = self.record()?;
+        if let Some(stale) = record.run.take() {
+            self.clear_run(&mut record, &stale)?;
+        }
+        Ok(OffLock {
+            record,
+            _lock: lock,
+            _run: run,
+        })
+    }
+
+    /// Clears a run that is over. Its heads stay: they hold what the guest wrote.
+    pub(super) fn clear_run(&self, record: &mut Record, run: &RunRecord) -> Result<()> {
+        tracing::info!(machine = %self.name, product = %run.product, "the run is over: its record is cleared");
+        record.run = None;
+        self.save(record)?;
+        remove_dir(&self.runtime_folder())
+    }
+
+    /// Where a run keeps sockets and logs.
+    pub(super) fn runtime_folder(&self) -> PathBuf {
+        self.folder().join("run")
+    }
+}
+
+/// What a guest wrote to its first serial port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Console {
+    /// The file.
+    pub path: PathBuf,
+    /// Its whole length in bytes.
+    pub len: u64,
+    /// Its end.
+    pub text: String,
+}
+
+/// The bytes that a file takes on its volume.
+fn allocated(found: &std::fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        found.blocks() * 512
+    }
+    #[cfg(not(unix))]
+    found.len()
+}
+
+/// A machine that is off and stays so while this is held, with its record.
+pub(super) struct OffLock {
+    pub(super) record: Record,
+    _lock: FileLock,
+    _run: FileLock,
+}

@@ -1,0 +1,22 @@
+//! Machines: one user's VM in the store, made of layers that change alone.
+//!
+//! `machine.json` ([`record`]) is the only truth; every operation writes new files, makes them
+//! durable, and then replaces that one file by a rename. Killed at any point it leaves the old
+//! state or the new one. Running a machine is in [`run`].
+
+mod create;
+mod files;
+mod folder;
+mod freeze;
+mod operations;
+pub mod record;
+pub mod revision;
+mod run;
+mod start;
+
+pub use create::CreateOptions;
+pub(crate) use create::{blank, check_ids, digest_of, medium};
+pub use folder::{Console, Machine};
+pub use operations::{Kept, Operation};
+pub use run::{OnReboot, RunEnd, RunEvent, RunOptions, RunReport, escape};
+pub(crate) use start::{Freshness, manifest_line};

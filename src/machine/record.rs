@@ -1,0 +1,290 @@
+//! `machine.json`: the only truth about a machine.
+//!
+//! Its types, and reading them from bytes with every rule checked. Replacing the file is in
+//! [`super::folder`].
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::revision::LayerState;
+use crate::chain::{DiskName, Family};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, Format, Kind, Unknown};
+use crate::hypervisor::{Endpoint, ProcessId, Product};
+use crate::identity::Identity;
+use crate::slot::{Port, Ports};
+use crate::spec::{Name, VmSpec};
+use crate::timestamp::Timestamp;
+
+/// The format of `machine.json`.
+pub(super) const KIND: Kind = Kind {
+    name: "stratavm-machine",
+    version: 1,
+    min_reader: 1,
+};
+
+/// Everything that is known of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Record {
+    /// What wrote the file and who may read it.
+    pub format: Format,
+    /// Drawn once when the machine was created; never changes.
+    pub id: Uuid,
+    /// The machine's name; the name of its folder.
+    pub name: Name,
+    /// When it was created: UTC, RFC 3339.
+    pub created: Timestamp,
+    /// Counts every head ever made: the next one gets the number after it.
+    pub generation: u64,
+    /// The family that new heads are made in unless a product needs another.
+    pub family: Family,
+    /// The spec without its layers, which live in `layers`.
+    pub spec: VmSpec,
+    /// What the guest sees and must stay constant.
+    pub hardware: HardwareRecord,
+    /// The layers, in spec order.
+    pub layers: Vec<LayerState>,
+    /// Layers that were removed while they held kept writes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<LayerState>,
+    /// The session disk of the last start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionRecord>,
+    /// The run that is under way, or that ended without anybody to say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunRecord>,
+    /// Keys of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// What the guest sees of the machine and what must not change when it moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct HardwareRecord {
+    /// The ports of the disks.
+    pub ports: Vec<DiskPort>,
+}
+
+impl HardwareRecord {
+    /// A record of `ports`.
+    #[must_use]
+    pub fn new(ports: &Ports) -> Self {
+        let entry = |(disk, port): (&DiskName, &Port)| DiskPort {
+            disk: disk.clone(),
+            port: *port,
+        };
+        Self {
+            ports: ports.iter().map(entry).collect(),
+        }
+    }
+
+    /// The ports by disk.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        self.ports
+            .iter()
+            .map(|entry| (entry.disk.clone(), entry.port))
+            .collect()
+    }
+}
+
+/// The port of one disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DiskPort {
+    /// The disk.
+    pub disk: DiskName,
+    /// Its port.
+    #[serde(flatten)]
+    pub port: Port,
+}
+
+/// The session disk of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SessionRecord {
+    /// The generation that it was made as.
+    pub generation: u64,
+    /// The family of its file.
+    pub family: Family,
+}
+
+/// A run: written before the product is started, cleared once the machine is off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct RunRecord {
+    /// The product.
+    pub product: Product,
+    /// The generation counter when the run began.
+    pub generation: u64,
+    /// The heads that the run writes to.
+    pub heads: Vec<HeadRecord>,
+    /// The digest of the plan that was applied; empty until it was.
+    pub plan: String,
+    /// How to reach the product; absent until it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// The process that watches over the run.
+    pub supervisor: ProcessId,
+    /// When it began: UTC, RFC 3339.
+    pub since: Timestamp,
+    /// How many times the guest was started in this run, from 1.
+    pub boots: u32,
+}
+
+impl RunRecord {
+    /// A run that is about to begin.
+    #[must_use]
+    pub fn new(product: Product, generation: u64, supervisor: ProcessId, since: Timestamp) -> Self {
+        Self {
+            product,
+            generation,
+            heads: Vec::new(),
+            plan: String::new(),
+            endpoint: None,
+            supervisor,
+            since,
+            boots: 1,
+        }
+    }
+}
+
+/// A head that a run writes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeadRecord {
+    /// The disk.
+    pub disk: DiskName,
+    /// The head's generation.
+    pub generation: u64,
+}
+
+impl Record {
+    /// Reads and checks a record. Pure: nothing is allocated that is larger than the input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FromTheFuture`] if it needs a newer reader, [`ErrorKind::Malformed`] with the
+    /// line and column, or the rule it breaks.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let record: Self = format::parse(bytes, KIND)?;
+        record
+            .check()
+            .map_err(|rule| Error::new(ErrorKind::Malformed, rule))?;
+        Ok(record)
+    }
+
+    /// The record as it is written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it breaks a rule, so that no such record is ever written.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.check().map_err(Error::invalid)?;
+        format::to_bytes(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        let mut generations = BTreeSet::new();
+        for layer in &self.layers {
+            layer.check()?;
+            if !names.insert(layer.name()) {
+                return Err(format!("two layers are called {}", layer.name()));
+            }
+            if !self
+                .hardware
+                .ports
+                .iter()
+                .any(|entry| entry.disk == layer.disk())
+            {
+                return Err(format!("layer {} has no port", layer.name()));
+            }
+        }
+        for layer in self.layers.iter().chain(&self.removed) {
+            if !generations.insert(layer.head.generation) {
+                return Err(format!(
+                    "two heads have generation {}",
+                    layer.head.generation
+                ));
+            }
+            let deltas = layer.revisions.iter().flat_map(|revision| &revision.deltas);
+            let newest = deltas
+                .map(|d| d.generation)
+                .chain([layer.head.generation])
+                .max();
+            if newest > Some(self.generation) {
+                return Err(format!(
+                    "layer {} is ahead of the generation counter",
+                    layer.name()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The machine's identity.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::Machine(self.id)
+    }
+
+    /// The whole spec, layers included.
+    #[must_use]
+    pub fn full_spec(&self) -> VmSpec {
+        let mut spec = self.spec.clone();
+        spec.layers = self.layers.iter().map(|layer| layer.spec.clone()).collect();
+        spec
+    }
+
+    /// The layer called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], naming those there are.
+    pub fn layer(&self, name: &Name) -> Result<&LayerState> {
+        self.layers
+            .iter()
+            .find(|layer| layer.name() == name)
+            .ok_or_else(|| self.no_layer(name))
+    }
+
+    /// As [`layer`](Self::layer), to change it.
+    pub(super) fn layer_mut(&mut self, name: &Name) -> Result<&mut LayerState> {
+        match self.layers.iter().position(|layer| layer.name() == name) {
+            Some(index) => Ok(&mut self.layers[index]),
+            None => Err(self.no_layer(name)),
+        }
+    }
+
+    /// The number of a new head.
+    pub(super) fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    fn no_layer(&self, name: &Name) -> Error {
+        let known: Vec<_> = self
+            .layers
+            .iter()
+            .map(|layer| layer.name().as_str())
+            .collect();
+        Error::new(
+            ErrorKind::NotFound,
+            format!("machine {} has no layer {name}", self.name),
+        )
+        .next(format!("use one of: {}", known.join(", ")))
+    }
+}
+
+impl LayerState {
+    /// The layer's disk.
+    #[must_use]
+    pub fn disk(&self) -> DiskName {
+        DiskName::Layer(self.name().clone())
+    }
+}

@@ -1,0 +1,306 @@
+//! Getting a machine ready for a start: fresh heads, a new session disk, the resolved machine.
+//!
+//! Starting and watching the product is in [`super::run`].
+
+use stratavm_disk::{Durability, Patch};
+
+use super::files::{Files, make};
+use super::folder::Machine;
+use super::record::{HeadRecord, Record, RunRecord, SessionRecord};
+use super::revision::{Head, LayerState, Use};
+use crate::capability::Capabilities;
+use crate::chain::{Chain, DiskName, Family};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hypervisor::{Hypervisor, Product};
+use crate::image::{Image, PartitionMeta};
+use crate::layout::Making;
+use crate::linux::{Flag, ManifestLine, SessionDisk};
+use crate::plan::Plan;
+use crate::resolved::{Resolved, ResolvedDisk};
+use crate::spec::{LayerSpec, Presence, Size, Writes};
+use crate::store::make_private_dir;
+
+impl Machine {
+    /// The machine as it stands, for `product`: what [`Hypervisor::translate`] takes.
+    ///
+    /// # Errors
+    /// A damaged record, or an image that is gone from the store.
+    pub fn resolve(&self, product: &Product) -> Result<Resolved> {
+        self.resolve_record(&self.record()?, product)
+    }
+
+    pub(super) fn resolve_record(&self, record: &Record, product: &Product) -> Result<Resolved> {
+        let files = Files::new(self);
+        let ports = record.hardware.ports();
+        let disk = |name: DiskName, role, chain: Chain| {
+            let port = ports.get(&name).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Malformed,
+                    format!("the disk of {name} has no port"),
+                )
+            })?;
+            Ok::<_, Error>(ResolvedDisk::new(
+                name,
+                role,
+                port.controller,
+                port.slot,
+                chain,
+            ))
+        };
+        let mut disks = Vec::new();
+        for layer in &record.layers {
+            let revision = layer.current()?;
+            let image = files.image(&revision.image)?;
+            let layout = files.layout(record, layer.disk(), layer.head.family);
+            let frozen = Files::frozen(layer, revision);
+            let chain = layout.chain(&image, &frozen, layer.head.generation, Making::Existing)?;
+            disks.push(disk(layer.disk(), Some(layer.spec.role), chain)?);
+        }
+        if let (Some(session), Some(size)) = (record.session, record.spec.guest.session_size()) {
+            let layout = files.layout(record, DiskName::Session, session.family);
+            let chain = layout.session_chain(size.bytes(), None, session.generation);
+            disks.push(disk(DiskName::Session, None, chain)?);
+        }
+        let media = record
+            .spec
+            .hardware
+            .cdrom
+            .iter()
+            .map(|drive| drive.image.clone().into());
+        Ok(Resolved::new(
+            record.full_spec(),
+            record.identity(),
+            disks,
+            media.collect(),
+            self.paths(product),
+            self.store().volume().clone(),
+        ))
+    }
+
+    /// Makes everything for a start on `backend` and records the run: fresh heads for layers that
+    /// discard, a new session disk, the plan applied. The caller holds the run lock.
+    pub(super) fn prepare(
+        &self,
+        backend: &dyn Hypervisor,
+        run: RunRecord,
+        ctx: &stratavm_disk::Ctx,
+    ) -> Result<Plan> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        let files = Files::new(self);
+        let capabilities = backend.capabilities();
+        let mut remade = Vec::new();
+        for index in 0..record.layers.len() {
+            ctx.check()?;
+            if self.renew(&mut record, index, capabilities, backend.product())? {
+                remade.push(index);
+            }
+        }
+        for index in remade {
+            files.make_head(&record, &record.layers[index])?;
+        }
+        self.make_session(&mut record, &files, capabilities)?;
+        let plan = backend.translate(&self.resolve_record(&record, backend.product())?)?;
+        for layer in &mut record.layers {
+            layer.head.usage = Use::Started;
+        }
+        let heads = record.layers.iter().map(|layer| HeadRecord {
+            disk: layer.disk(),
+            generation: layer.head.generation,
+        });
+        record.run = Some(RunRecord {
+            heads: heads.collect(),
+            plan: plan.digest(),
+            generation: record.generation,
+            ..run
+        });
+        make_private_dir(&self.runtime_folder())?;
+        self.save(&record)?;
+        files.collect(&record)?;
+        plan.apply(self.store().volume(), ctx)?;
+        Ok(plan)
+    }
+
+    /// Decides on the head of one layer for a start, and answers whether it is a new one.
+    fn renew(
+        &self,
+        record: &mut Record,
+        index: usize,
+        capabilities: &Capabilities,
+        product: &Product,
+    ) -> Result<bool> {
+        let layer = &record.layers[index];
+        let below = layer.current()?.deltas.last().map(|delta| delta.family);
+        let keeps = layer.spec.effective_writes() == Writes::Keep;
+        let held = keeps && layer.head.usage == Use::Started;
+        let bound = if held { Some(layer.head.family) } else { below };
+        let family = match bound {
+            Some(family) if !capabilities.families.contains(&family) => {
+                return Err(needs_switch(record, layer, family, product));
+            }
+            Some(family) => family,
+            None => preferred(record.family, capabilities)?,
+        };
+        if keeps && (held || layer.head.family == family) {
+            return Ok(false);
+        }
+        let generation = record.next_generation();
+        record.layers[index].head = Head {
+            generation,
+            family,
+            usage: Use::Untouched,
+        };
+        Ok(true)
+    }
+
+    /// Makes the session disk of a start: a new file with new ids, and the manifest on it.
+    fn make_session(
+        &self,
+        record: &mut Record,
+        files: &Files<'_>,
+        capabilities: &Capabilities,
+    ) -> Result<()> {
+        let Some(size) = record.spec.guest.session_size() else {
+            return Ok(());
+        };
+        let session = SessionRecord {
+            generation: record.next_generation(),
+            family: preferred(record.family, capabilities)?,
+        };
+        record.session = Some(session);
+        let (disk_size, patches) = self.session_content(record, files, size)?;
+        let layout = files.layout(record, DiskName::Session, session.family);
+        let chain = layout.session_chain(disk_size, Some(patches), session.generation);
+        for file in chain.members.iter().flat_map(|member| &member.files) {
+            if let Some(folder) = file.path.parent() {
+                make_private_dir(folder)?;
+            }
+            if let crate::chain::Source::New(spec) = &file.source {
+                make(&file.path, spec, self, Durability::Unsynced)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn session_content(
+        &self,
+        record: &Record,
+        files: &Files<'_>,
+        size: Size,
+    ) -> Result<(u64, Vec<Patch>)> {
+        let mut lines = Vec::new();
+        for layer in &record.layers {
+            let image = self.store().image(&layer.current()?.image)?;
+            let fresh = self.freshness(record, files, layer, &image)?;
+            lines.push(manifest_line(&layer.spec, &image.meta.partitions, fresh)?);
+        }
+        let generation = record.session.map_or(0, |session| session.generation);
+        let session = SessionDisk::new(record.identity(), generation, size.bytes(), lines)?;
+        Ok((session.size, session.patches))
+    }
+
+    /// Whether the guest may format a layer: it starts from a blank image, keeps what is written,
+    /// and nothing at all was ever written to any delta of its chain.
+    fn freshness(
+        &self,
+        record: &Record,
+        files: &Files<'_>,
+        layer: &LayerState,
+        image: &Image,
+    ) -> Result<Freshness> {
+        if layer.spec.effective_writes() != Writes::Keep || !image.meta.is_blank() {
+            return Ok(Freshness::Used);
+        }
+        let revision = layer.current()?;
+        let head = super::revision::Delta {
+            generation: layer.head.generation,
+            family: layer.head.family,
+        };
+        for delta in revision.deltas.iter().chain([&head]) {
+            for path in files.head_paths(record, &layer.disk(), *delta, &revision.image)? {
+                if stratavm_disk::has_allocated_blocks(&path, format_of(delta.family))? {
+                    return Ok(Freshness::Used);
+                }
+            }
+        }
+        Ok(Freshness::Fresh)
+    }
+}
+
+/// Whether anything was ever written to a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Nothing at all: the guest may format it.
+    Fresh,
+    /// It holds something.
+    Used,
+}
+
+/// The manifest's line for a layer whose image has these partitions.
+pub(crate) fn manifest_line(
+    layer: &LayerSpec,
+    partitions: &[PartitionMeta],
+    freshness: Freshness,
+) -> Result<ManifestLine> {
+    let partition = partition(layer, partitions)?;
+    let (name, fs) = (partition.name, partition.fs);
+    let mut line = ManifestLine::new(layer.role, name.id, fs, layer.name.clone());
+    if freshness == Freshness::Fresh {
+        line.flags.insert(Flag::Fresh);
+    }
+    if layer.optional == Presence::Optional {
+        line.flags.insert(Flag::Optional);
+    }
+    line.paths = layer.effective_paths();
+    Ok(line)
+}
+
+/// The partition by which the guest finds a layer.
+pub(crate) fn partition<'a>(
+    layer: &LayerSpec,
+    partitions: &'a [PartitionMeta],
+) -> Result<&'a PartitionMeta> {
+    partitions.iter().find(|partition| partition.name.role == layer.role).ok_or_else(|| {
+        let role = layer.role;
+        Error::invalid(format!(
+            "the image of layer {} has no partition strata.{role}.<id>, by which the guest finds it",
+            layer.name
+        ))
+        .next(format!(
+            "wrap its file system: stratavm image add FILE --fs squashfs --role {role} --name {}",
+            layer.name
+        ))
+    })
+}
+
+/// The family of disks that are bound to none: the machine's own if the product reads it.
+fn preferred(own: Family, capabilities: &Capabilities) -> Result<Family> {
+    if capabilities.families.contains(&own) {
+        return Ok(own);
+    }
+    capabilities.families.first().copied().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            "the product reads no family of chains at all",
+        )
+    })
+}
+
+fn format_of(family: Family) -> stratavm_disk::Format {
+    match family {
+        Family::Vmdk => stratavm_disk::Format::VmdkSparse,
+        Family::Hds => stratavm_disk::Format::Hds,
+    }
+}
+
+fn needs_switch(record: &Record, layer: &LayerState, family: Family, product: &Product) -> Error {
+    Error::new(
+        ErrorKind::NeedsSwitch,
+        format!(
+            "layer {} holds kept data in the {family} family",
+            layer.name()
+        ),
+    )
+    .of(product)
+    .next(format!("stratavm switch {} --to {product}", record.name))
+}

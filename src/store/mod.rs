@@ -1,0 +1,178 @@
+//! The store: a folder with images by digest and machines by name.
+//!
+//! Here live opening it, its layout and its lock. Images are in [`crate::image`], machines in
+//! [`crate::machine`].
+
+mod fsx;
+mod lock;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use stratavm_disk::Volume;
+
+pub(crate) use fsx::{make_private_dir, read_small, remove_dir, sync_dir};
+pub(crate) use lock::FileLock;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, Format, Kind, MAX_LEN, Unknown};
+use crate::image::{Image, ImageDigest, ImageRoot};
+use crate::machine::Machine;
+use crate::spec::Name;
+
+/// The format of `store.json`.
+const KIND: Kind = Kind {
+    name: "stratavm-store",
+    version: 1,
+    min_reader: 1,
+};
+
+/// A store: images by digest, machines by name, below one folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    home: PathBuf,
+    images: ImageRoot,
+    volume: Volume,
+}
+
+/// `store.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct StoreRecord {
+    format: Format,
+    #[serde(flatten)]
+    unknown: Unknown,
+}
+
+impl Store {
+    /// Opens the store in the folder `home`, making it if there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FromTheFuture`] for a store of a newer version, [`ErrorKind::Malformed`] for a
+    /// folder that holds something else, and what the file system says.
+    pub fn open(home: impl Into<PathBuf>) -> Result<Self> {
+        let home = home.into();
+        make_private_dir(&home)?;
+        let home = std::path::absolute(&home)
+            .map_err(|error| Error::io("the store's folder has no absolute path", &home, error))?;
+        let record = home.join("store.json");
+        match read_small(&record, MAX_LEN as u64) {
+            Ok(bytes) => {
+                format::parse::<StoreRecord>(&bytes, KIND).map_err(|error| error.at(&record))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::begin(&home, &record)?,
+            Err(error) => return Err(error),
+        }
+        let volume = crate::volume::probe(&home)?;
+        let images = ImageRoot::create(home.join("images"))?;
+        Ok(Self {
+            home,
+            images,
+            volume,
+        })
+    }
+
+    /// Makes the folders first and `store.json` last: a store that was cut short is made again.
+    fn begin(home: &Path, record: &Path) -> Result<()> {
+        make_private_dir(&home.join("images"))?;
+        make_private_dir(&home.join("machines"))?;
+        let fresh = StoreRecord {
+            format: Format::new(KIND),
+            unknown: Unknown::new(),
+        };
+        let bytes = format::to_bytes(&fresh)?;
+        Ok(stratavm_disk::write_atomic(
+            record,
+            &bytes,
+            stratavm_disk::Durability::Synced,
+        )?)
+    }
+
+    /// The store's folder, absolute.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// What the store's volume can do.
+    #[must_use]
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// The same store as if its volume were another: smaller files, no holes.
+    #[must_use]
+    pub fn with_volume(mut self, volume: Volume) -> Self {
+        self.volume = volume;
+        self
+    }
+
+    /// The images.
+    #[must_use]
+    pub fn images(&self) -> &ImageRoot {
+        &self.images
+    }
+
+    /// The image of this digest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not in the store, or what is wrong with it.
+    pub fn image(&self, digest: &ImageDigest) -> Result<Image> {
+        self.images.find(digest)?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("image {digest} is not in the store"),
+            )
+            .at(self.images.folder())
+            .next("stratavm image add FILE")
+        })
+    }
+
+    /// The machine called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or what is wrong with its record.
+    pub fn machine(&self, name: &Name) -> Result<Machine> {
+        let machine = Machine::new(self.clone(), name.clone());
+        if !machine.folder().is_dir() {
+            return Err(
+                Error::new(ErrorKind::NotFound, format!("there is no machine {name}"))
+                    .next("`stratavm list` shows those there are"),
+            );
+        }
+        machine.record()?;
+        Ok(machine)
+    }
+
+    /// The names of all machines, sorted. A folder with another kind of name is no machine.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn machines(&self) -> Result<Vec<Name>> {
+        let folder = self.machines_folder();
+        let entries = fs::read_dir(&folder)
+            .map_err(|error| Error::io("the machines cannot be listed", &folder, error))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry
+                .map_err(|error| Error::io("the machines cannot be listed", &folder, error))?;
+            let name = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| Name::new(name).ok());
+            names.extend(name.filter(|_| entry.path().is_dir()));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    pub(crate) fn machines_folder(&self) -> PathBuf {
+        self.home.join("machines")
+    }
+
+    /// Taken shared while a reference to an image is added, so that no image is freed under it.
+    pub(crate) fn lock_shared(&self) -> Result<FileLock> {
+        FileLock::shared(&self.home.join("store.lock"))
+    }
+}

@@ -1,0 +1,103 @@
+//! A machine together with the product it runs on: what most programs hold.
+
+use std::sync::Arc;
+
+use stratavm_disk::Ctx;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::hypervisor::{Hypervisor, State, Stop};
+use crate::machine::{Machine, RunOptions, RunReport};
+use crate::plan::Plan;
+use crate::registry::Registry;
+use crate::spec::Name;
+use crate::store::Store;
+
+/// A machine of a store and the product that it runs on.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    machine: Machine,
+    backend: Arc<dyn Hypervisor>,
+}
+
+impl Vm {
+    /// `machine` on the product of `backend`.
+    #[must_use]
+    pub fn new(machine: Machine, backend: Arc<dyn Hypervisor>) -> Self {
+        Self { machine, backend }
+    }
+
+    /// The machine called `name` on the product it runs on now, or else on the first of `registry`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such machine, or no backend for its product.
+    pub fn open(store: &Store, name: &Name, registry: &Registry) -> Result<Self> {
+        let machine = store.machine(name)?;
+        let running = machine.record()?.run.map(|run| run.product);
+        let backend = match running {
+            Some(product) => Arc::clone(registry.get(&product)?),
+            None => registry.iter().next().map(Arc::clone).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "the registry has no products at all")
+            })?,
+        };
+        Ok(Self { machine, backend })
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The product's backend.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Hypervisor> {
+        &self.backend
+    }
+
+    /// The plan of the machine as it stands.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::translate`].
+    pub fn translate(&self) -> Result<Plan> {
+        self.backend
+            .translate(&self.machine.resolve(self.backend.product())?)
+    }
+
+    /// Runs the machine and supervises it to its end; see [`Machine::run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run(&self, options: RunOptions, ctx: &Ctx) -> Result<RunReport> {
+        self.machine
+            .run(Arc::clone(&self.backend), options, ctx)
+            .await
+    }
+
+    /// Asks for an end, or switches off; returns once the product has taken the request.
+    ///
+    /// # Errors
+    /// What the product says. A machine that is off is no error.
+    pub async fn stop(&self, how: Stop, ctx: &Ctx) -> Result<()> {
+        self.machine.stop(self.backend.as_ref(), how, ctx).await
+    }
+
+    /// What the machine is doing.
+    ///
+    /// # Errors
+    /// What the product says.
+    pub async fn state(&self, ctx: &Ctx) -> Result<State> {
+        if !self.machine.is_running()? {
+            return Ok(State::Off);
+        }
+        match self.machine.record()?.run.and_then(|run| run.endpoint) {
+            Some(endpoint) => self.backend.state(&endpoint, ctx).await,
+            None => Ok(State::Starting),
+        }
+    }
+}
+
+/// Runs a future of this library to its end on the calling thread, for programs without an
+/// asynchronous runtime.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    futures_lite::future::block_on(future)
+}

@@ -1,0 +1,363 @@
+//! A machine in a temporary store, run by a product that is a stand-in: its guest is a list of
+//! writes, done by `qemu-io` to the heads through the whole chain, and it ends at once.
+#![allow(dead_code, reason = "not every test uses every part")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use stratavm::capability::Capabilities;
+use stratavm::chain::{Chain, Family};
+use stratavm::hypervisor::{Ended, Endpoint, Launch, Running, Stop};
+use stratavm::image::{AddOptions, ImageDigest, add};
+use stratavm::machine::{Machine, OnReboot, RunOptions, RunReport};
+use stratavm::plan::{Plan, PlanDisk};
+use stratavm::spec::Controller;
+use stratavm::{Ctx, Hypervisor, Product, Resolved, Result, Store, VmSpec, block_on};
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+/// A guest's write: the layer, the MiB of its disk, the byte that fills it.
+pub(crate) type Write = (&'static str, u64, u8);
+
+/// What one MiB of a disk holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Byte(u8),
+    Mixed,
+}
+
+/// How one boot of the stand-in's guest ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    PowerOff,
+    Reboot,
+}
+
+pub(crate) struct Harness {
+    folder: PathBuf,
+    store: Store,
+    _temporary: Option<TempDir>,
+}
+
+impl Harness {
+    /// A machine `desk` with the layers os, apps and home, each of 8 MiB.
+    pub(crate) fn new() -> Self {
+        Self::made(None)
+    }
+
+    /// The same, with the os image cut into extents of `mib` MiB.
+    pub(crate) fn with_extents(mib: u64) -> Self {
+        Self::made(Some(mib * MIB))
+    }
+
+    fn made(max_extent: Option<u64>) -> Self {
+        Self::filled(
+            tempfile::Builder::new()
+                .prefix("strata é ")
+                .tempdir()
+                .unwrap(),
+            max_extent,
+        )
+    }
+
+    /// A machine in a folder whose name other programs print without escapes.
+    pub(crate) fn plain() -> Self {
+        Self::filled(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// The machine that another process made in `folder`.
+    pub(crate) fn at(folder: &Path) -> Self {
+        let store = Store::open(folder.join("home")).unwrap();
+        Self {
+            folder: folder.to_owned(),
+            store,
+            _temporary: None,
+        }
+    }
+
+    fn filled(temporary: TempDir, max_extent: Option<u64>) -> Self {
+        let harness = Self {
+            _temporary: None,
+            ..Self::at(temporary.path())
+        };
+        let harness = Self {
+            _temporary: Some(temporary),
+            ..harness
+        };
+        harness.raw("os", 0x05);
+        harness.raw("apps", 0x06);
+        if max_extent.is_some() {
+            let mut options = AddOptions::default();
+            options.max_extent = max_extent;
+            let file = harness.folder.join("os.raw");
+            let store = &harness.store;
+            add::add(
+                store.images(),
+                &file,
+                &options,
+                store.volume(),
+                &Ctx::none(),
+            )
+            .unwrap();
+        }
+        harness.create_again().unwrap();
+        harness
+    }
+
+    pub(crate) fn create_again(&self) -> Result<Machine> {
+        let spec: VmSpec = serde_json::from_value(serde_json::json!({
+            "stratavm": 1, "name": "desk",
+            "guest": {"os": "other", "composition": "disks"},
+            "layer": [
+                {"name": "os", "role": "os", "image": "os.raw"},
+                {"name": "apps", "role": "apps", "image": "apps.raw"},
+                {"name": "home", "role": "user-data", "size": "8 MiB"},
+            ],
+        }))
+        .unwrap();
+        self.store
+            .create(&spec, &self.folder, &Default::default(), &Ctx::none())
+    }
+
+    /// A raw file of 8 MiB whose first 6 MiB are `byte`.
+    fn raw(&self, name: &str, byte: u8) -> PathBuf {
+        let path = self.folder.join(format!("{name}.raw"));
+        let file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut &file, &vec![byte; 6 * MIB as usize]).unwrap();
+        file.set_len(8 * MIB).unwrap();
+        path
+    }
+
+    /// An image of the store made of `byte`.
+    pub(crate) fn image(&self, name: &str, byte: u8) -> ImageDigest {
+        let file = self.raw(name, byte);
+        let (images, volume) = (self.store.images(), self.store.volume());
+        let added = add::add(images, &file, &AddOptions::default(), volume, &Ctx::none());
+        added.unwrap().image.meta.digest
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file of a layer's head.
+    pub(crate) fn head(&self, layer: &str) -> PathBuf {
+        self.chain(layer).files().pop().unwrap()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn machine(&self) -> Machine {
+        self.store.machine(&"desk".parse().unwrap()).unwrap()
+    }
+
+    pub(crate) fn layer_folder(&self, layer: &str) -> PathBuf {
+        self.machine().folder().join("layers").join(layer)
+    }
+
+    /// Starts the machine once; its guest does `writes`.
+    pub(crate) fn run(&self, writes: &[Write]) {
+        self.run_ending(writes, &[Ends::PowerOff]);
+    }
+
+    /// Starts the machine; each boot does `writes` and ends as the next of `ends` says.
+    pub(crate) fn run_ending(&self, writes: &[Write], ends: &[Ends]) -> RunReport {
+        let product = StandIn {
+            ends: Mutex::new(ends.to_vec()),
+            ..StandIn::new(writes, None)
+        };
+        self.start(product)
+    }
+
+    /// Starts the machine; `during` is called while it runs.
+    pub(crate) fn run_with(&self, during: impl Fn() + Send + Sync + 'static) {
+        self.start(StandIn::new(&[], Some(Arc::new(during))));
+    }
+
+    fn start(&self, product: StandIn) -> RunReport {
+        let options = RunOptions::default().on_reboot(OnReboot::StartAgain);
+        block_on(self.machine().run(Arc::new(product), options, &Ctx::none())).unwrap()
+    }
+
+    /// The chain of a layer as it stands.
+    fn chain(&self, layer: &str) -> Chain {
+        let resolved = self.machine().resolve(&PRODUCT).unwrap();
+        let mut disks = resolved.disks.into_iter();
+        disks
+            .find(|disk| disk.name.as_str() == layer)
+            .unwrap()
+            .chain
+    }
+
+    /// What one MiB of a layer's disk holds, read through the whole chain.
+    pub(crate) fn read(&self, layer: &str, mib: u64) -> Content {
+        let chain = self.chain(layer);
+        let raw = self.folder.join("read.raw");
+        run(
+            "qemu-img",
+            &["convert", "-O", "raw", &node(&chain), raw.to_str().unwrap()],
+        );
+        let bytes = std::fs::read(&raw).unwrap();
+        assert_eq!(bytes.len() as u64, chain.sectors * 512);
+        let part = &bytes[(mib * MIB) as usize..((mib + 1) * MIB) as usize];
+        match part.iter().all(|byte| *byte == part[0]) {
+            true => Content::Byte(part[0]),
+            false => Content::Mixed,
+        }
+    }
+
+    /// The frozen deltas below a layer's head.
+    pub(crate) fn frozen(&self, layer: &str) -> Vec<PathBuf> {
+        let files = self.chain(layer).files();
+        files[2..files.len() - 1].to_vec()
+    }
+
+    /// Every image is still what its digest says, and nobody may write to it.
+    pub(crate) fn check_images(&self) {
+        for image in self.store.images().list().unwrap() {
+            let image = image.unwrap();
+            let verified = self
+                .store
+                .images()
+                .verify(&image.meta.digest, &Ctx::none())
+                .unwrap();
+            assert!(verified.is_intact());
+            for (extent, _) in image.extents() {
+                assert!(std::fs::metadata(&extent).unwrap().permissions().readonly());
+            }
+        }
+    }
+}
+
+/// The block graph of a chain as QEMU's `json:` file name, every level named.
+fn node(chain: &Chain) -> String {
+    let levels = chain
+        .levels()
+        .fold(serde_json::Value::Null, |below, member| {
+            let file = serde_json::json!({"driver": "file", "filename": member.path().unwrap()});
+            let mut level = serde_json::json!({"driver": "vmdk", "file": file});
+            if !below.is_null() {
+                level["backing"] = below;
+            }
+            level
+        });
+    format!("json:{levels}")
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+static PRODUCT: Product = Product::new("stand-in");
+
+/// A product that is none.
+struct StandIn {
+    capabilities: Capabilities,
+    writes: Vec<Write>,
+    ends: Mutex<Vec<Ends>>,
+    during: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for StandIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StandIn")
+    }
+}
+
+impl StandIn {
+    fn new(writes: &[Write], during: Option<Arc<dyn Fn() + Send + Sync>>) -> Self {
+        let auto = Controller::Sata;
+        Self {
+            capabilities: Capabilities::new(vec![Family::Vmdk], auto, auto),
+            writes: writes.to_vec(),
+            ends: Mutex::new(vec![Ends::PowerOff]),
+            during,
+        }
+    }
+}
+
+#[async_trait]
+impl Hypervisor for StandIn {
+    fn product(&self) -> &Product {
+        &PRODUCT
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn translate(&self, machine: &Resolved) -> Result<Plan> {
+        let mut plan = Plan::new(PRODUCT.clone(), "nothing");
+        let disk = |d: &stratavm::resolved::ResolvedDisk| {
+            PlanDisk::new(
+                d.name.clone(),
+                Controller::Sata,
+                d.slot,
+                "nowhere",
+                d.chain.clone(),
+            )
+        };
+        plan.disks = machine.disks.iter().map(disk).collect();
+        Ok(plan)
+    }
+
+    async fn start(&self, launch: &Launch, _: &Ctx) -> Result<Box<dyn Running>> {
+        for (layer, mib, byte) in &self.writes {
+            let disk = launch
+                .plan
+                .disks
+                .iter()
+                .find(|disk| disk.name.as_str() == *layer)
+                .unwrap();
+            let command = format!("write -P {byte} {mib}M 1M");
+            run("qemu-io", &["-c", &command, &node(&disk.chain)]);
+        }
+        if let Some(during) = &self.during {
+            during();
+        }
+        let mut ends = self.ends.lock().unwrap();
+        let end = if ends.is_empty() {
+            Ends::PowerOff
+        } else {
+            ends.remove(0)
+        };
+        Ok(Box::new(Ran {
+            endpoint: Endpoint::new(PRODUCT.clone(), "here", None),
+            end,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    endpoint: Endpoint,
+    end: Ends,
+}
+
+#[async_trait]
+impl Running for Ran {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    async fn wait(&mut self, _: &Ctx) -> Result<Ended> {
+        Ok(match self.end {
+            Ends::PowerOff => Ended::PowerOff,
+            Ends::Reboot => Ended::Reboot,
+        })
+    }
+
+    async fn stop(&mut self, _: Stop, _: &Ctx) -> Result<()> {
+        Ok(())
+    }
+}
