@@ -1,0 +1,311 @@
+//! The command line: every argument with its help and an example for each command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stratavm::spec::{Name, Role, Size};
+
+use crate::output::Form;
+
+/// Runs virtual machines that are made of layers.
+///
+/// Each layer - operating system, applications, user data - is updated, rolled back, added or
+/// removed alone; the operating system is clean again at every start.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stratavm",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Examples:
+  stratavm doctor
+  stratavm translate finance.toml --product all --out plans
+  stratavm create finance.toml && stratavm start finance --wait")]
+pub(crate) struct Cli {
+    /// Print one JSON value on stdout, errors included.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The store's folder [default: the platform's data folder].
+    #[arg(long, global = true, value_name = "DIR", env = "STRATAVM_HOME")]
+    pub(crate) home: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    pub(crate) fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show each product: where it is, its version, how it is driven, what it can do.
+    #[command(after_help = "Example:\n  stratavm doctor --json")]
+    Doctor,
+    /// Write the plan of a spec for one product or all; needs no product and no store.
+    #[command(after_help = "Example:\n  stratavm translate finance.toml --product all --out plans")]
+    Translate(Translate),
+    /// Golden images and seeds.
+    #[command(subcommand)]
+    Image(Image),
+    /// Make a machine from a spec.
+    #[command(after_help = "Example:\n  stratavm create finance.toml --product virtualbox")]
+    Create(Create),
+    /// List the machines.
+    List,
+    /// Show what a machine is and does.
+    Status(Named),
+    /// Delete a machine with everything its user wrote; images stay.
+    Delete(Named),
+    /// Start a machine on fresh heads.
+    #[command(after_help = "Example:\n  stratavm start finance --wait --timeout 600")]
+    Start(Start),
+    /// Ask a machine to shut down, or switch it off.
+    #[command(after_help = "Example:\n  stratavm stop finance --force")]
+    Stop(Stop),
+    /// Print what the guest wrote to its first serial port.
+    Console(Named),
+    /// Show the layers of a machine, and what happens to each at the next start.
+    Layers(Named),
+    /// Show the revisions of a layer.
+    #[command(after_help = "Example:\n  stratavm history finance home")]
+    History(OfLayer),
+    /// Freeze what the guest wrote to a layer as a revision.
+    #[command(after_help = "Example:\n  stratavm snapshot finance home --label before-taxes")]
+    Snapshot(Snapshot),
+    /// Go back to an older revision of a layer; nothing is deleted.
+    #[command(after_help = "Example:\n  stratavm rollback finance office --to 1")]
+    Rollback(Rollback),
+    /// Give a layer another image.
+    #[command(after_help = "Example:\n  stratavm update finance office office-v2.raw")]
+    Update(Update),
+    /// Add a layer, described in a TOML file as in a spec.
+    #[command(after_help = "Example:\n  stratavm add finance crm-layer.toml")]
+    Add(Add),
+    /// Remove a layer.
+    #[command(after_help = "Example:\n  stratavm remove finance crm")]
+    Remove(Remove),
+    /// Bring everything but the user's own things back to clean.
+    Rejuvenate(Named),
+    /// Disk images by hand.
+    #[command(subcommand)]
+    Disk(Disk),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  stratavm completions bash > stratavm.bash")]
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The machine.
+    pub(crate) name: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OfLayer {
+    /// The machine.
+    pub(crate) name: Name,
+    /// The layer.
+    pub(crate) layer: Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Translate {
+    /// The spec: TOML, or JSON if it is called *.json.
+    pub(crate) spec: PathBuf,
+    /// The product, or `all`.
+    #[arg(long, value_name = "PRODUCT|all", default_value = "all")]
+    pub(crate) product: String,
+    /// Where to write; each product gets a folder of its own below it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Add a disk to the store; what is there already is not stored again.
+    #[command(after_help = "Examples:
+  stratavm image add golden.raw
+  stratavm image add office.squashfs --fs squashfs --role apps --name office")]
+    Add(ImageAdd),
+    /// List the images of the store.
+    List,
+    /// Read an image again and compare it with its digest.
+    Verify(ImageVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageAdd {
+    /// A raw disk, or with --fs a file that holds a bare file system.
+    pub(crate) file: PathBuf,
+    /// The file is a file system of this kind: wrap it into a disk with one partition.
+    #[arg(long, value_name = "KIND", requires_all = ["role", "name"])]
+    pub(crate) fs: Option<FileSystem>,
+    /// The role of the layer that the file system is for.
+    #[arg(long, requires = "fs")]
+    pub(crate) role: Option<Role>,
+    /// The name of the layer that the file system is for.
+    #[arg(long, requires = "fs")]
+    pub(crate) name: Option<Name>,
+    /// Refuse a file that would have to be padded instead of padding it.
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Cut the image into extents of at most this size, a multiple of 1 MiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_extent: Option<Size>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum FileSystem {
+    /// squashfs
+    Squashfs,
+    /// EROFS
+    Erofs,
+    /// ext4
+    Ext4,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageVerify {
+    /// The image's digest, sha256c:...
+    pub(crate) digest: stratavm::image::ImageDigest,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// The spec: TOML, or JSON if it is called *.json.
+    pub(crate) spec: PathBuf,
+    /// The product it is meant for: chooses the format of its disks.
+    #[arg(long)]
+    pub(crate) product: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// The machine.
+    pub(crate) name: Name,
+    /// The product to run it on.
+    #[arg(long, default_value = "qemu")]
+    pub(crate) product: String,
+    /// Stay until the machine is off; a reboot of the guest starts it again on fresh heads.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// A reboot of the guest ends the run too.
+    #[arg(long, requires = "wait")]
+    pub(crate) once: bool,
+    /// Switch the machine off after this many seconds.
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The machine.
+    pub(crate) name: Name,
+    /// Switch off at once instead of asking the guest.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Drop the saved state of a suspended machine.
+    #[arg(long)]
+    pub(crate) discard_state: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Snapshot {
+    #[command(flatten)]
+    pub(crate) of: OfLayer,
+    /// What to call the revision.
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    pub(crate) of: OfLayer,
+    /// The revision to go to [default: the one before the current one].
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) to: Option<u64>,
+    /// Drop what the guest wrote since instead of keeping it as a revision.
+    #[arg(long)]
+    pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    #[command(flatten)]
+    pub(crate) of: OfLayer,
+    /// The image: a file, or the digest of one in the store.
+    pub(crate) image: String,
+    /// Drop what the guest wrote to the layer; its revisions stay.
+    #[arg(long)]
+    pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// The machine.
+    pub(crate) name: Name,
+    /// A TOML file with the keys of one layer.
+    pub(crate) layer_spec: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    #[command(flatten)]
+    pub(crate) of: OfLayer,
+    /// Drop what the guest wrote to the layer instead of keeping it aside.
+    #[arg(long)]
+    pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Disk {
+    /// Show what an image file says of itself; nothing that it names is opened.
+    #[command(after_help = "Example:\n  stratavm disk info head-3.vmdk --json")]
+    Info(DiskInfo),
+    /// Make an empty image, or an empty child of one.
+    #[command(after_help = "Examples:
+  stratavm disk create blank.raw --size '8 GiB'
+  stratavm disk create blank.vmdk --size '8 GiB' --format vmdk")]
+    Create(DiskCreate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiskInfo {
+    /// The image.
+    pub(crate) image: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiskCreate {
+    /// The file to make; it must not exist.
+    pub(crate) file: PathBuf,
+    /// The format [default: by the file's extension].
+    #[arg(long)]
+    pub(crate) format: Option<DiskFormat>,
+    /// The size, a multiple of 1 MiB; a child has its parent's.
+    #[arg(long, required_unless_present = "parent")]
+    pub(crate) size: Option<Size>,
+    /// Make a child of this VMDK.
+    #[arg(long)]
+    pub(crate) parent: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiskFormat {
+    /// A raw image with holes
+    Raw,
+    /// A sparse VMDK in one file
+    Vmdk,
+    /// A Parallels expanding image
+    Hds,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}

@@ -1,0 +1,162 @@
+//! `image`: golden images and seeds.
+
+use serde_json::{Value, json};
+use stratavm::Result;
+use stratavm::image::{AddOptions, Change, Image, OddSize, Outcome as Adding, Wrap, add};
+use stratavm::linux::FileSystem as Fs;
+
+use crate::cli::{FileSystem, Image as Command, ImageAdd, ImageVerify};
+use crate::context::Context;
+use crate::output::{Answer, Outcome, bytes, table};
+
+pub(crate) fn image(context: &Context, command: &Command) -> Result<Answer> {
+    match command {
+        Command::Add(args) => add_image(context, args),
+        Command::List => list(context),
+        Command::Verify(args) => verify(context, args),
+    }
+}
+
+fn add_image(context: &Context, args: &ImageAdd) -> Result<Answer> {
+    let store = context.store()?;
+    let mut options = AddOptions::default();
+    // clap has seen to it that the three come together.
+    if let (Some(fs), Some(role), Some(name)) = (args.fs, args.role, &args.name) {
+        options.wrap = Some(Wrap {
+            fs: kind(fs),
+            role,
+            name: name.clone(),
+        });
+    }
+    if args.exact {
+        options.size = OddSize::Refuse;
+    }
+    options.max_extent = args.max_extent.map(stratavm::spec::Size::bytes);
+    let added = add::add(
+        store.images(),
+        &args.file,
+        &options,
+        store.volume(),
+        &context.ctx,
+    )?;
+    let digest = added.image.meta.digest;
+    let known = added.outcome == Adding::Existing;
+    let text = if known {
+        format!("{digest}\n  was there already")
+    } else {
+        digest.to_string()
+    };
+    let mut json = as_json(&added.image)?;
+    json["existing"] = json!(known);
+    Ok(Answer::new(text, json))
+}
+
+fn kind(fs: FileSystem) -> Fs {
+    match fs {
+        FileSystem::Squashfs => Fs::Squashfs,
+        FileSystem::Erofs => Fs::Erofs,
+        FileSystem::Ext4 => Fs::Ext4,
+    }
+}
+
+fn as_json(image: &Image) -> Result<Value> {
+    let meta = &image.meta;
+    let partitions = meta.partitions.iter().map(|partition| {
+        json!({
+            "name": partition.name.to_string(),
+            "role": partition.name.role.as_str(),
+            "fs": partition.fs.as_str(),
+            "digest": partition.digest.to_string(),
+        })
+    });
+    let used_by: Vec<_> = image.leases()?.iter().map(ToString::to_string).collect();
+    Ok(json!({
+        "digest": meta.digest.to_string(),
+        "bytes": meta.size,
+        "extents": meta.extents.len(),
+        "partitions": partitions.collect::<Vec<_>>(),
+        "blank": meta.is_blank(),
+        "time": meta.time.to_string(),
+        "used-by": used_by,
+        "folder": image.folder.display().to_string(),
+    }))
+}
+
+fn list(context: &Context) -> Result<Answer> {
+    let (mut rows, mut images, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for found in context.store()?.images().list()? {
+        // A damaged image is listed with what is wrong; it does not hide the others.
+        match found {
+            Ok(image) => {
+                let names = image.meta.partitions.iter().map(|p| p.name.to_string());
+                rows.push(vec![
+                    image.meta.digest.to_string(),
+                    bytes(image.meta.size),
+                    image.leases()?.len().to_string(),
+                    names.collect::<Vec<_>>().join(" "),
+                ]);
+                images.push(as_json(&image)?);
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    let mut text = if rows.is_empty() {
+        "no images yet: `stratavm image add FILE` adds one".to_owned()
+    } else {
+        table(&["DIGEST", "SIZE", "MACHINES", "PARTITIONS"], &rows)
+    };
+    for problem in &problems {
+        text.push_str(&format!("\nproblem: {problem}"));
+    }
+    Ok(Answer::new(
+        text,
+        json!({"images": images, "problems": problems}),
+    ))
+}
+
+fn verify(context: &Context, args: &ImageVerify) -> Result<Answer> {
+    let store = context.store()?;
+    // A missing image is an error; a changed one is the answer.
+    if store
+        .images()
+        .find(&args.digest)
+        .is_ok_and(|found| found.is_none())
+    {
+        store.image(&args.digest)?;
+    }
+    let verified = store.images().verify(&args.digest, &context.ctx)?;
+    let changed = verified.changed.iter().map(|extent| {
+        let change = match &extent.change {
+            Change::Missing => "missing".to_owned(),
+            Change::Length(bytes) => format!("length is {bytes}"),
+            Change::Content => "content differs".to_owned(),
+            other => format!("{other:?}"),
+        };
+        (extent.path.display().to_string(), change)
+    });
+    let changed: Vec<_> = changed.collect();
+    let intact = verified.is_intact();
+    let mut text = if intact {
+        format!("{} is intact", args.digest)
+    } else {
+        format!("{} is NOT what its digest says", args.digest)
+    };
+    for (path, change) in &changed {
+        text.push_str(&format!("\n  {path}: {change}"));
+    }
+    let changed: Vec<_> = changed
+        .iter()
+        .map(|(path, change)| json!({"path": path, "change": change}))
+        .collect();
+    let json = json!({"digest": args.digest.to_string(), "intact": intact, "changed": changed});
+    let outcome = if intact {
+        Outcome::Done
+    } else {
+        Outcome::Failed
+    };
+    Ok(Answer {
+        text,
+        json,
+        outcome,
+    })
+}

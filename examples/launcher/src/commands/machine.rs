@@ -1,0 +1,129 @@
+//! `create`, `list`, `status`, `delete`: machines as a whole.
+
+use std::path::Path;
+
+use serde_json::json;
+use stratavm::machine::CreateOptions;
+use stratavm::spec::Name;
+use stratavm::{Error, ErrorKind, Result, State, VmSpec, block_on};
+
+use crate::cli::Create;
+use crate::context::Context;
+use crate::output::{Answer, table};
+
+pub(crate) fn create(context: &Context, args: &Create) -> Result<Answer> {
+    let spec = VmSpec::from_path(&args.spec)?;
+    let mut options = CreateOptions::default();
+    if let Some(product) = &args.product {
+        let backend = context.backend(product)?;
+        let family = backend
+            .capabilities()
+            .families
+            .first()
+            .copied()
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    format!("{product} reads no family of chains"),
+                )
+            })?;
+        options = options.family(family);
+    }
+    let folder = args.spec.parent().unwrap_or(Path::new(""));
+    let machine = context
+        .store()?
+        .create(&spec, folder, &options, &context.ctx)?;
+    let record = machine.record()?;
+    Ok(Answer::new(
+        format!(
+            "created {}: `stratavm start {}` starts it",
+            record.name, record.name
+        ),
+        json!({
+            "name": record.name.as_str(),
+            "id": record.id.to_string(),
+            "folder": machine.folder().display().to_string(),
+            "family": record.family.as_str(),
+            "layers": record.layers.iter().map(|l| l.name().as_str()).collect::<Vec<_>>(),
+        }),
+    ))
+}
+
+pub(crate) fn list(context: &Context) -> Result<Answer> {
+    let store = context.store()?;
+    let (mut rows, mut machines) = (Vec::new(), Vec::new());
+    for name in store.machines()? {
+        // A damaged machine is listed with what is wrong; it does not hide the others.
+        let (state, title, problem) = match look(context, &name) {
+            Ok((state, title)) => (state.as_str(), title, None),
+            Err(error) => (
+                State::Unknown.as_str(),
+                String::new(),
+                Some(error.to_string()),
+            ),
+        };
+        rows.push(vec![
+            name.to_string(),
+            state.to_owned(),
+            problem.clone().unwrap_or_else(|| title.clone()),
+        ]);
+        machines.push(json!({
+            "name": name.as_str(), "state": state, "title": title, "problem": problem,
+        }));
+    }
+    let text = if rows.is_empty() {
+        "no machines yet: `stratavm create SPEC` makes one".to_owned()
+    } else {
+        table(&["NAME", "STATE", "TITLE"], &rows)
+    };
+    Ok(Answer::new(text, json!({"machines": machines})))
+}
+
+fn look(context: &Context, name: &Name) -> Result<(State, String)> {
+    let vm = context.vm(name)?;
+    let title = vm.machine().record()?.spec.display_name().to_owned();
+    Ok((block_on(vm.state(&context.ctx))?, title))
+}
+
+pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
+    let vm = context.vm(name)?;
+    let state = block_on(vm.state(&context.ctx))?;
+    let record = vm.machine().record()?;
+    // The record of a run whose supervisor is gone says nothing about now.
+    let run = record.run.as_ref().filter(|_| state != State::Off);
+    let mut text = format!("{} is {state}\n", record.name);
+    text.push_str(&format!(
+        "  title: {}\n  id: {}\n",
+        record.spec.display_name(),
+        record.id
+    ));
+    if let Some(run) = run {
+        text.push_str(&format!(
+            "  on: {}, since {}, boot {}\n",
+            run.product, run.since, run.boots
+        ));
+    }
+    text.push_str(&format!("  folder: {}", vm.machine().folder().display()));
+    Ok(Answer::new(
+        text,
+        json!({
+            "name": record.name.as_str(),
+            "title": record.spec.display_name(),
+            "id": record.id.to_string(),
+            "state": state.as_str(),
+            "product": run.map(|run| run.product.as_str()),
+            "since": run.map(|run| run.since.to_string()),
+            "boots": run.map(|run| run.boots),
+            "folder": vm.machine().folder().display().to_string(),
+            "family": record.family.as_str(),
+        }),
+    ))
+}
+
+pub(crate) fn delete(context: &Context, name: &Name) -> Result<Answer> {
+    context.machine(name)?.delete()?;
+    Ok(Answer::new(
+        format!("deleted {name}"),
+        json!({"deleted": name.as_str()}),
+    ))
+}

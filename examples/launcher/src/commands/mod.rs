@@ -1,0 +1,51 @@
+//! The commands, one module for each group.
+
+mod disk;
+mod doctor;
+mod image;
+mod layer;
+mod machine;
+mod run;
+mod translate;
+
+use clap::CommandFactory as _;
+use stratavm::Result;
+
+use crate::cli::{Cli, Command};
+use crate::context::Context;
+use crate::output::Answer;
+
+/// Runs the command of `cli`.
+pub(crate) fn run(cli: Cli) -> Result<Answer> {
+    let context = Context::new(&cli);
+    match cli.command {
+        Command::Doctor => doctor::doctor(&context),
+        Command::Translate(args) => translate::translate(&context, &args),
+        Command::Image(command) => image::image(&context, &command),
+        Command::Create(args) => machine::create(&context, &args),
+        Command::List => machine::list(&context),
+        Command::Status(args) => machine::status(&context, &args.name),
+        Command::Delete(args) => machine::delete(&context, &args.name),
+        Command::Start(args) => run::start(&context, &args),
+        Command::Stop(args) => run::stop(&context, &args),
+        Command::Console(args) => run::console(&context, &args.name),
+        Command::Layers(args) => layer::layers(&context, &args.name),
+        Command::History(args) => layer::history(&context, &args),
+        Command::Snapshot(args) => layer::snapshot(&context, &args),
+        Command::Rollback(args) => layer::rollback(&context, &args),
+        Command::Update(args) => layer::update(&context, &args),
+        Command::Add(args) => layer::add(&context, &args),
+        Command::Remove(args) => layer::remove(&context, &args),
+        Command::Rejuvenate(args) => layer::rejuvenate(&context, &args.name),
+        Command::Disk(command) => disk::disk(&command),
+        Command::Completions(args) => Ok(completions(args.shell)),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Answer {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "stratavm", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    let json = serde_json::json!({"shell": shell.to_string(), "script": script});
+    Answer::new(script, json)
+}

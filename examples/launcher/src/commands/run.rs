@@ -1,0 +1,150 @@
+//! `start`, `stop`, `console`: a machine's runs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stratavm::capability::Feature;
+use stratavm::hypervisor::Stop as How;
+use stratavm::machine::{OnReboot, RunEnd, RunEvent, RunOptions, escape};
+use stratavm::plan::Grade;
+use stratavm::spec::Name;
+use stratavm::{Error, ErrorKind, Result, Vm, block_on};
+
+use crate::cli::{Start, Stop};
+use crate::context::Context;
+use crate::output::{Answer, Form, Outcome};
+
+/// How much of a console is printed, in bytes: its end.
+const CONSOLE_LIMIT: u64 = 16 << 20;
+
+pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
+    let backend = context.backend(&args.product)?;
+    let machine = context.machine(&args.name)?;
+    if backend.capabilities().feature(Feature::Control) == Grade::None {
+        return Err(Error::new(
+            ErrorKind::NotDriven,
+            "this product is not driven yet: its configuration and chains can be written",
+        )
+        .of(backend.product())
+        .next(format!(
+            "stratavm translate SPEC --product {} --out DIR",
+            args.product
+        )));
+    }
+    if !args.wait {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "starting a machine and leaving it to itself comes with a later version",
+        )
+        .next(format!("stratavm start {} --wait", args.name)));
+    }
+    let mut options = RunOptions::default();
+    if args.once {
+        options = options.on_reboot(OnReboot::End);
+    }
+    if let Some(seconds) = args.timeout {
+        options = options.timeout(Duration::from_secs(seconds));
+    }
+    if context.form == Form::Text {
+        options = options.on_event(tell);
+    }
+    let vm = Vm::new(machine, backend);
+    let report = block_on(vm.run(options, &context.ctx))?;
+    let (detail, hint) = match &report.end {
+        RunEnd::Crash(seen) => (Some(seen.clone()), None),
+        RunEnd::Refused(said) => (None, Some(said.clone())),
+        _ => (None, None),
+    };
+    let outcome = match &report.end {
+        RunEnd::PowerOff => Outcome::Done,
+        RunEnd::Reboot if args.once => Outcome::Done,
+        _ => Outcome::Failed,
+    };
+    let mut text = format!(
+        "{} ended: {} after {} boot(s)",
+        args.name,
+        report.end.as_str(),
+        report.boots
+    );
+    for line in detail.iter().chain(&hint) {
+        text.push_str(&format!("\n  {}", escape(line)));
+    }
+    let console = report
+        .console
+        .as_ref()
+        .map(|path| path.display().to_string());
+    let json = json!({
+        "name": args.name.as_str(),
+        "product": args.product,
+        "ended": report.end.as_str(),
+        "boots": report.boots,
+        "console": console,
+        "detail": detail,
+        "guest-said": hint,
+    });
+    Ok(Answer {
+        text,
+        json,
+        outcome,
+    })
+}
+
+/// What happens, for people: on stderr, so that stdout holds the answer alone.
+#[allow(clippy::print_stderr)]
+fn tell(event: &RunEvent) {
+    match event {
+        RunEvent::Preparing(1) => eprintln!("preparing fresh heads"),
+        RunEvent::Preparing(boot) => eprintln!("the guest rebooted: boot {boot} on fresh heads"),
+        RunEvent::Running(_) => eprintln!("running"),
+        _ => {}
+    }
+}
+
+pub(crate) fn stop(context: &Context, args: &Stop) -> Result<Answer> {
+    let vm = context.vm(&args.name)?;
+    if args.discard_state {
+        return Err(
+            Error::invalid(format!("machine {} is not suspended", args.name))
+                .next(format!("stratavm stop {}", args.name)),
+        );
+    }
+    let was_running = vm.machine().is_running()?;
+    let how = if args.force {
+        How::PowerOff
+    } else {
+        How::Shutdown
+    };
+    block_on(vm.stop(how, &context.ctx))?;
+    let text = match (was_running, how) {
+        (false, _) => format!("{} is off already", args.name),
+        (true, How::Shutdown) => format!("{} was asked to shut down", args.name),
+        (true, _) => format!("{} was switched off", args.name),
+    };
+    let asked: Value = if was_running {
+        json!(if args.force { "power-off" } else { "shutdown" })
+    } else {
+        Value::Null
+    };
+    Ok(Answer::new(
+        text,
+        json!({"name": args.name.as_str(), "asked": asked}),
+    ))
+}
+
+pub(crate) fn console(context: &Context, name: &Name) -> Result<Answer> {
+    let vm = context.vm(name)?;
+    let console = vm
+        .machine()
+        .console_tail(vm.backend().product(), CONSOLE_LIMIT)?;
+    // What a guest prints must not drive the reader's terminal.
+    let text: Vec<_> = console.text.lines().map(escape).collect();
+    Ok(Answer::new(
+        text.join("\n"),
+        json!({
+            "name": name.as_str(),
+            "path": console.path.display().to_string(),
+            "bytes": console.len,
+            "text": console.text,
+        }),
+    ))
+}
