@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use stratavm::image::ImageMeta;
 use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
 use stratavm_disk::vmdk::{Descriptor, SparseHeader};
 
@@ -42,6 +43,15 @@ fn disk_seeds_are_accepted() {
     });
     every_seed("hdd_header", |bytes, path| {
         HdsHeader::parse(bytes, path)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn store_seeds_are_accepted() {
+    every_seed("image_json", |bytes, _| {
+        ImageMeta::parse(bytes)
             .map(drop)
             .map_err(|error| error.to_string())
     });

@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct Gpt {
     header: GPTHeader,
     entries: Vec<GPTPartitionEntry>,
+    /// Where the protective MBR says how many sectors it protects, in bytes; `None` where the MBR
+    /// is another one.
+    protected: Option<u64>,
 }
 
 /// One partition. Its range is within the disk and overlaps no other's.
@@ -81,7 +84,12 @@ pub(crate) fn read(
     if header.generate_partition_entry_array_crc32(&entries) != header.partition_entry_array_crc32 {
         return Err(malformed("the checksum of its entries is wrong"));
     }
-    let gpt = Gpt { header, entries };
+    read_at(0, &mut sector)?;
+    let gpt = Gpt {
+        header,
+        entries,
+        protected: protected_sectors(&sector),
+    };
     gpt.check(size)?;
     Ok(Some(gpt))
 }
@@ -128,7 +136,13 @@ impl Gpt {
         backup
             .write_into(&mut device, SECTOR, &self.entries)
             .map_err(failed)?;
-        Ok(device.into_patches())
+        let mut patches = device.into_patches();
+        if let Some(offset) = self.protected {
+            let sectors = u32::try_from(size / SECTOR - 1).unwrap_or(u32::MAX);
+            let bytes = sectors.to_le_bytes().to_vec();
+            patches.insert(0, Patch { offset, bytes });
+        }
+        Ok(patches)
     }
 
     /// Partitions lie behind the table, on the disk and apart from each other.
@@ -156,6 +170,14 @@ impl Gpt {
         }
         Ok(())
     }
+}
+
+/// The place of the length in an MBR whose only partition is the protective one (UEFI
+/// specification, section 5.2.3): the last four bytes of the first entry.
+fn protected_sectors(mbr: &[u8; SECTOR as usize]) -> Option<u64> {
+    let (first, others) = mbr[446..510].split_at(16);
+    let only = first[4] == 0xee && first[8..12] == [1, 0, 0, 0] && others.iter().all(|b| *b == 0);
+    (only && mbr[510..] == [0x55, 0xaa]).then_some(446 + 12)
 }
 
 fn malformed(what: &str) -> Error {
@@ -265,6 +287,7 @@ mod tests {
         let moved = read_bytes(&after).unwrap().unwrap();
         assert!(moved.partitions().eq(gpt.partitions()));
         assert_eq!(moved.header.backup_lba, 9 * 2048 - 1);
+        assert_eq!(after[458..462], (9_u32 * 2048 - 1).to_le_bytes());
         // The backup is a table in its own right.
         let last = after.len() - 512;
         let backup = GPTHeader::read_from(&mut Cursor::new(&after[last..])).unwrap();

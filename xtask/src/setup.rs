@@ -82,6 +82,7 @@ const FOR_TESTS: &[Package] = &[
         "shellcheck",
         "checks the guest's shell scripts",
     ),
+    Package::program("fdisk", "sfdisk", "reads every partition table we write"),
     Package::program("g++", "c++", "builds libFuzzer for the fuzz targets"),
     Package::program("procps", "ps", "ends what a hanging test started"),
 ];
