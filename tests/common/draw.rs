@@ -251,7 +251,7 @@ fn layer(draw: &mut Draw, linux: bool, index: usize, is_os: bool, state: &mut St
         }),
         size: blank.then(|| Size::from_mib(8 + draw.below(5000))),
         title: draw.maybe(Draw::text),
-        paths: names_paths.then(|| paths(draw, index)),
+        paths: names_paths.then(|| paths(draw, role, index)),
         writes: custom.then(|| draw.one(&Writes::ALL)),
         rejuvenate: custom.then(|| draw.one(&Rejuvenate::ALL)),
         optional: Presence::from(role.may_be_optional() && draw.chance(2)),
@@ -281,12 +281,18 @@ fn slot(draw: &mut Draw, state: &mut State) -> Option<u32> {
     state.slots.insert(slot).then_some(slot)
 }
 
-fn paths(draw: &mut Draw, index: usize) -> Vec<String> {
-    const PIECES: [&str; 8] = [
-        "data", "Bücher", "日本", "a\"b", "it's", "a\\b", "$x", "<&>",
+fn paths(draw: &mut Draw, role: Role, index: usize) -> Vec<String> {
+    const PIECES: [&str; 10] = [
+        "data", "Bücher", "日本", "a\"b", "it's", "$x", "<&>", "a\\b", "100%", "a,b:c",
     ];
+    // The last ones cannot be options of the overlays that user-apps are.
+    let pieces = if role == Role::UserApps {
+        &PIECES[..7]
+    } else {
+        &PIECES
+    };
     (0..1 + draw.below(3))
-        .map(|number| format!("/srv/{index}/{number}/{}", draw.one(&PIECES)))
+        .map(|number| format!("/srv/{index}/{number}/{}", draw.one(pieces)))
         .collect()
 }
 

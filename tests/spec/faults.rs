@@ -154,6 +154,10 @@ fn each_mended_fault_goes_away() {
             "writes = \"keep\"\npaths = []",
             "writes = \"keep\"\nrejuvenate = \"keep\"\npaths = [\"/odder\"]",
         ),
+        (
+            ", \"/srv/a,b\", \"/srv/a:b\", \"/srv/100%\", '/srv/a\\b'",
+            "",
+        ),
     ];
     let mut text = text;
     let mut before = VmSpec::from_toml(&text, "").unwrap_err().count();

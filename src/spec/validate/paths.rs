@@ -71,7 +71,7 @@ fn one(
         if !out.trusts(&key.index(index)) {
             continue;
         }
-        if let Some(message) = fault_of(&text) {
+        if let Some(message) = fault_of(&text).or_else(|| overlay_fault(role, &text)) {
             out.fault(&at, format!("{} {message}", quoted(&text)));
         } else if let Some(other) = taken.get(&text) {
             out.fault(
@@ -110,4 +110,17 @@ fn fault_of(path: &str) -> Option<String> {
         "." | ".." => Some(format!("holds {part:?}")),
         _ => None,
     })
+}
+
+/// What keeps a path from being an overlay of its own, as those of `user-apps` are: its mount
+/// options separate by `,` and `:`, escape by `\`, and the layer keeps `/a/b` in `%a%b`.
+fn overlay_fault(role: Role, path: &str) -> Option<String> {
+    let option = |c: &char| matches!(c, ',' | ':' | '\\' | '%');
+    let c = path
+        .chars()
+        .find(option)
+        .filter(|_| role == Role::UserApps)?;
+    Some(format!(
+        "holds {c:?}, which the mount options of user-apps cannot pass on"
+    ))
 }
