@@ -89,7 +89,7 @@ impl<'n> Table<'n> {
             out.fault(&path, expected("a table", &node.value));
             return Self { entries: &[], path };
         };
-        let top = path.steps().is_empty();
+        let top = known == TOP;
         let ours = |key: &str| known.contains(&key) || (top && key.starts_with("x-"));
         for entry in entries.iter().filter(|entry| !ours(&entry.key)) {
             let missing = |key: &&&str| !entries.iter().any(|entry| entry.key == **key);
