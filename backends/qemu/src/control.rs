@@ -120,7 +120,7 @@ pub(crate) fn start(settings: &Settings, launch: &Launch, call: &Call) -> Result
     // The processors stand still until now, so no event of a short-lived guest is missed.
     let heard = Arc::<Mutex<Option<String>>>::default();
     qmp.execute("cont", call.until(ANSWER))
-        .map_err(|error| failed(&process, error))?;
+        .map_err(|error| failed(&process, call, error))?;
     let listener = {
         let heard = Arc::clone(&heard);
         thread::Builder::new()
@@ -172,17 +172,22 @@ fn greet(
             Ok(None) => Error::new(ErrorKind::Product, "QEMU did not open its control socket"),
             Err(error) => error,
         };
-        call.check()?;
-        return Err(failed(process, error));
+        return Err(failed(process, call, error));
     }
 }
 
-/// What a failure at the start means: QEMU's own words say more than a lost connection.
-fn failed(process: &Process, error: Error) -> Error {
+/// What a failure at the start means: the caller's deadline, or QEMU's own words if it died, say
+/// more than a connection that is lost or silent.
+fn failed(process: &Process, call: &Call, error: Error) -> Error {
+    if let Err(stopped) = call.check() {
+        return stopped;
+    }
     // A connection is lost a moment before the process is gone.
     match process.wait(Duration::from_secs(2)) {
-        Some(status) => explain(&process.stderr(), &format!("QEMU did not start ({status})")),
-        None => error,
+        Some(status) if !status.success() => {
+            explain(&process.stderr(), &format!("QEMU did not start ({status})"))
+        }
+        _ => error,
     }
 }
 

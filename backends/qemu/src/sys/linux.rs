@@ -44,17 +44,24 @@ impl Tie {
     }
 }
 
-/// When the process started, in clock ticks since boot; 0 if it is not there.
+/// When the process started, in clock ticks since boot; 0 if it is not there, or only waits to be
+/// reaped.
 pub(crate) fn started(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     start_ticks(&stat).unwrap_or(0)
 }
 
-/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)). The second field is the program's name in
-/// parentheses and may hold anything, so fields are counted from its end.
+/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)), unless the third says that it is dead. The
+/// second is the program's name in parentheses and may hold anything, so fields are counted from
+/// its end.
 fn start_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Ends just this process. One that is not there any more is no error.
@@ -86,6 +93,7 @@ mod tests {
     fn the_start_is_read_behind_any_name() {
         let stat = "77 (a) b (c)) S 1 77 77 0 -1 4194560 1 0 0 0 1 2 3 4 20 0 1 0 123456 7 8 9";
         assert_eq!(start_ticks(stat), Some(123_456));
+        assert_eq!(start_ticks(&stat.replace(" S ", " Z ")), None);
         assert_eq!(start_ticks("77 (cut) S 1"), None);
         assert!(started(std::process::id()) > 0);
     }
