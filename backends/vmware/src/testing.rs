@@ -17,7 +17,9 @@ const SECTORS: u64 = 8 * 2048;
 
 /// A machine whose five disks are all on `controller`, in slots 0 to 4.
 pub(crate) fn machine(controller: Controller) -> Resolved {
-    let layer = |name: &str, role: &str| serde_json::json!({ "name": name, "role": role, "image": "golden.raw" });
+    let image = "golden.raw";
+    let layer =
+        |name: &str, role: &str| serde_json::json!({ "name": name, "role": role, "image": image });
     let spec: VmSpec = serde_json::from_value(serde_json::json!({
         "stratavm": 1,
         "name": "finance",
