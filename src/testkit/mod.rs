@@ -1,5 +1,6 @@
 //! What tests of `Hypervisor` implementations share. Feature `testkit`; no part of a product.
 
+pub mod conformance;
 pub mod guest;
 mod sample;
 

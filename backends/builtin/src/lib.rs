@@ -18,5 +18,6 @@ pub fn registry() -> Registry {
         .with(stratavm_virtualbox::VirtualBox::new())
         .with(stratavm_vmware::Vmware::new())
         .with(stratavm_parallels::Parallels::new())
+        .with(stratavm_parallels::Parallels::new())
         .with(stratavm_null::Null::new())
 }

@@ -145,10 +145,10 @@ impl Run {
 
     fn stop(&self, how: Stop) {
         let mut phase = lock(&self.phase);
-        if let Phase::Running { power_button } = *phase {
-            if how == Stop::PowerOff || power_button == PowerButton::Heard {
-                *phase = Phase::Ended(Ended::PowerOff);
-            }
+        if let Phase::Running { power_button } = *phase
+            && (how == Stop::PowerOff || power_button == PowerButton::Heard)
+        {
+            *phase = Phase::Ended(Ended::PowerOff);
         }
     }
 

@@ -104,8 +104,10 @@ impl Element {
                 Error::invalid(what).next("leave control characters out of titles and paths")
             );
         }
-        // A reader turns a raw carriage return into a line feed.
-        Ok(quick_xml::escape::escape(text).replace('\r', "&#13;"))
+        // A reader turns a raw carriage return into a line feed, and by number no line of the file
+        // is a value's.
+        let escaped = quick_xml::escape::escape(text);
+        Ok(escaped.replace('\r', "&#13;").replace('\n', "&#10;"))
     }
 }
 
@@ -130,7 +132,7 @@ mod tests {
     fn metacharacters_are_escaped_and_nul_is_refused() {
         let text = value("VmName", "a<b>&\"'\r\n]]>").document().unwrap();
         assert!(
-            text.contains("&lt;b&gt;&amp;") && text.contains("&#13;\n"),
+            text.contains("&lt;b&gt;&amp;") && text.contains("&#13;&#10;"),
             "{text}"
         );
         for bad in ["a\0b", "\u{1}", "\u{fffe}", "\u{b}"] {

@@ -25,7 +25,9 @@ pub(crate) const FIRMWARE_VARS: &str = "firmware-vars";
 /// The sound back end that the control half adds.
 pub(crate) const SOUND: &str = "sound";
 /// The character device of the first serial port.
-const CONSOLE: &str = "console";
+pub(crate) const CONSOLE: &str = "console";
+/// The console's last property: what earlier runs said stays.
+pub(crate) const APPEND: &str = ",append=on";
 
 /// Makes the plan.
 pub(crate) fn translate(machine: &Resolved, capabilities: &Capabilities) -> Result<Plan> {
@@ -162,10 +164,9 @@ fn console(argv: &mut Argv, machine: &Resolved) -> Result<()> {
         return Ok(());
     }
     let path = path_text(&machine.paths.console)?;
-    argv.option(
-        "-chardev",
-        list("file", &[("id", CONSOLE), ("path", path), ("append", "on")]),
-    );
+    let mut file = list("file", &[("id", CONSOLE), ("path", path)]);
+    file.push_str(APPEND);
+    argv.option("-chardev", file);
     argv.option("-serial", format!("chardev:{CONSOLE}"));
     Ok(())
 }

@@ -111,7 +111,8 @@ fn chain_nodes(argv: &mut Argv, name: &str, chain: &Chain) -> Result<()> {
             "the chain is kept as {}, which QEMU does not run from",
             chain.family
         );
-        return Err(Error::new(ErrorKind::NeedsSwitch, message));
+        return Err(Error::new(ErrorKind::NeedsSwitch, message)
+            .next("convert the machine: stratavm switch NAME --to qemu"));
     }
     if chain.head().is_none() {
         return Err(Error::invalid("the chain has no writable head"));

@@ -11,7 +11,7 @@ use stratavm::{Error, ErrorKind, Plan, Result};
 
 use crate::argv::{list, path_text};
 use crate::backend::{PRODUCT, Settings};
-use crate::config::{FIRMWARE_CODE, FIRMWARE_VARS, SOUND};
+use crate::config::{APPEND, CONSOLE, FIRMWARE_CODE, FIRMWARE_VARS, SOUND};
 use crate::endpoint::Sockets;
 use crate::{control, detect, process};
 
@@ -37,6 +37,7 @@ pub(crate) fn ready(settings: &Settings, plan: &Plan, sockets: &Sockets) -> Resu
     };
     let found = detect::detect(&plan.argv[0], settings.folder.as_deref())?;
     let mut arguments = plan.argv[1..].to_vec();
+    console_folder(&arguments)?;
     firmware(&mut arguments, &found.program, arch)?;
     if !arguments.iter().any(|argument| argument == "-display") {
         arguments.extend(["-display".to_owned(), window(&found.program)?]);
@@ -58,6 +59,23 @@ pub(crate) fn ready(settings: &Settings, plan: &Plan, sockets: &Sockets) -> Resu
         program: found.program,
         arguments,
     })
+}
+
+/// Makes the folder of the console's file, which QEMU itself does not.
+fn console_folder(arguments: &[String]) -> Result<()> {
+    let head = list("file", &[("id", CONSOLE), ("path", "")]);
+    let Some(rest) = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix(&head))
+    else {
+        return Ok(());
+    };
+    let path = rest.strip_suffix(APPEND).unwrap_or(rest).replace(",,", ",");
+    let Some(folder) = Path::new(&path).parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::io("the console's folder could not be made", folder, error))
 }
 
 /// Puts the installed firmware in, and a clean copy of its variables where the plan wants them: the
