@@ -56,6 +56,21 @@ const FOR_TESTS: &[Package] = &[
         "qemu-system-x86_64",
         "runs the boot-sector guests",
     ),
+    Package::program(
+        "qemu-system-arm",
+        "qemu-system-aarch64",
+        "starts what is planned for aarch64",
+    ),
+    Package {
+        name: "ovmf",
+        probe: Probe::File("/usr/share/OVMF/OVMF_CODE_4M.fd"),
+        why: "the firmware of UEFI guests",
+    },
+    Package {
+        name: "qemu-efi-aarch64",
+        probe: Probe::File("/usr/share/AAVMF/AAVMF_CODE.fd"),
+        why: "the firmware of aarch64 guests",
+    },
     Package::program("qemu-utils", "qemu-img", "reads every disk chain back"),
     Package::program(
         "libxml2-utils",
