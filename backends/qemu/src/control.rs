@@ -19,7 +19,7 @@ use crate::detect::Found;
 use crate::endpoint::{self, Sockets, Stream, Which};
 use crate::launch;
 use crate::process::{Process, last_lines, lock};
-use crate::qmp::Qmp;
+use crate::qmp::{self, Qmp};
 use crate::sys;
 
 /// How long QEMU may take from its start to its greeting.
@@ -317,15 +317,13 @@ fn outcome(reason: Option<&str>, exited_well: bool) -> Ended {
 
 /// Asks the QEMU behind `endpoint` for its state.
 pub(crate) fn state(endpoint: &Endpoint, call: &Call) -> Result<State> {
-    let deadline = call.until(ANSWER);
-    let Some(mut qmp) = endpoint::connect(&endpoint.address, deadline)? else {
+    let Some(status) = ask(endpoint, "query-status", call)? else {
         return Ok(if is_alive(endpoint) {
             State::Unknown
         } else {
             State::Off
         });
     };
-    let status = qmp.execute("query-status", deadline)?;
     Ok(match status.get("status").and_then(Value::as_str) {
         Some("running") => State::Running,
         // `suspended` is the guest's own sleep, in memory.
@@ -339,29 +337,43 @@ pub(crate) fn state(endpoint: &Endpoint, call: &Call) -> Result<State> {
 
 /// Asks the QEMU behind `endpoint` for an end, or ends it.
 pub(crate) fn stop(endpoint: &Endpoint, how: Stop, call: &Call) -> Result<()> {
-    let deadline = call.until(ANSWER);
-    let asked = match endpoint::connect(&endpoint.address, deadline) {
-        Ok(Some(mut qmp)) => match how {
-            Stop::Shutdown => qmp.execute("system_powerdown", deadline).map(drop),
-            _ => qmp.execute("quit", deadline).map(drop),
-        },
+    let command = match how {
+        Stop::Shutdown => "system_powerdown",
+        _ => "quit",
+    };
+    let error = match ask(endpoint, command, call) {
+        Ok(Some(_)) => return Ok(()),
         Ok(None) if !is_alive(endpoint) => return Ok(()),
-        Ok(None) => Err(Error::new(
+        Ok(None) => Error::new(
             ErrorKind::Product,
             "QEMU runs, but nobody listens on its socket",
-        )),
-        Err(error) => Err(error),
+        ),
+        Err(error) => error,
     };
-    match (asked, endpoint.process) {
-        (Err(error), Some(process)) if how == Stop::PowerOff => {
-            // It may have gone before it could answer; if not, it hangs.
-            sys::end_process(process).map_err(|end| {
-                tracing::debug!(%error, "QEMU does not answer");
-                Error::new(ErrorKind::Product, "QEMU neither answers nor can be ended")
-                    .caused_by(end)
-            })
+    match endpoint.process {
+        Some(process) if how == Stop::PowerOff => sys::end_process(process).map_err(|end| {
+            tracing::debug!(%error, "QEMU does not answer");
+            Error::new(ErrorKind::Product, "QEMU neither answers nor can be ended").caused_by(end)
+        }),
+        _ => Err(error),
+    }
+}
+
+/// Runs one command of the QEMU behind `endpoint`; `None` if nobody listens there.
+fn ask(endpoint: &Endpoint, command: &str, call: &Call) -> Result<Option<Value>> {
+    let deadline = call.until(ANSWER);
+    loop {
+        let answer = endpoint::connect(&endpoint.address, deadline).and_then(|qmp| {
+            qmp.map(|mut qmp| qmp.execute(command, deadline))
+                .transpose()
+        });
+        match answer {
+            // It ended just now, or dies: the next try finds nobody.
+            Err(error) if qmp::is_lost(&error) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            answer => return answer,
         }
-        (asked, _) => asked,
     }
 }
 

@@ -172,6 +172,21 @@ fn gone(error: io::Error) -> Error {
     .caused_by(error)
 }
 
+/// Whether the peer went away, as QEMU does when it ends while it is asked.
+pub(crate) fn is_lost(error: &Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        )
+    })
+}
+
 fn nonsense(line: &str) -> Error {
     let message = format!(
         "what answers on QEMU's control socket is not QMP: {}",
