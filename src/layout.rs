@@ -171,12 +171,22 @@ impl DiskLayout<'_> {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(ImageSpec::VmdkFlat(FlatSpec {
+        let spec = ImageSpec::VmdkFlat(FlatSpec {
             extents,
             cid: id.cid,
             uuid: id.uuid,
             adapter: self.adapter(),
-        }))
+        });
+        // Names that the descriptor has no way to write are refused before anything is made.
+        stratavm_disk::image_bytes(&spec).map_err(|error| {
+            let disk = &self.disk;
+            Error::invalid(format!(
+                "the image of {disk} cannot be named by a VMDK descriptor"
+            ))
+            .next("rename the image, or add it to the store: stratavm image add FILE")
+            .caused_by(error)
+        })?;
+        Ok(spec)
     }
 
     /// Path and sectors of each file of the head of `generation` over `image`.

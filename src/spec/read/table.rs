@@ -77,8 +77,7 @@ pub(super) struct Table<'n> {
 
 impl<'n> Table<'n> {
     /// The table at `node`, with a fault for every key that is not `known`; an empty one, with a
-    /// fault, if the node is no table. Keys that start with `x-` are left to the caller at the
-    /// top, where `path` is empty.
+    /// fault, if the node is no table. At the top, keys that start with `x-` are left to the caller.
     pub(super) fn open(
         out: &mut Collector,
         node: &'n Node,
