@@ -315,8 +315,7 @@ fn sound(audio: Audio) -> Vec<Element> {
         value("Remote", 0),
         value("VolumeSync", 1),
         value("Output", "Default"),
-        // No microphone: a spec's sound card plays.
-        value("Mixer", "None"),
+        value("Mixer", "Default"),
         value("DeviceDescription", ""),
     ];
     let marks = [

@@ -95,9 +95,11 @@ pub(crate) fn attach(machine: &Resolved, capabilities: &Capabilities) -> Result<
             .map_err(|error| error.during(format!("{} cannot be had", key("controller"))))?;
         check_kind(machine, kind, disk.role, &key("controller"))?;
         let place = Place::of(kind, slot).ok_or_else(|| {
-            let what = format!("{} = {}: {kind} has no such port", key("slot"), disk.slot);
-            Error::new(ErrorKind::Unsupported, what)
-                .next("choose another slot, or another controller for some of the layers")
+            let what = format!("{} = {slot}: there is no such {kind} port", key("slot"));
+            let known = capabilities.controller(kind).map_or(0, |known| known.disks);
+            Error::new(ErrorKind::Unsupported, what).next(format!(
+                "{kind} takes {known} disks: leave the controller of some layers out, or choose another"
+            ))
         })?;
         if !taken.insert(place) {
             let what = format!("{}: another disk is at {place} already", key("slot"));

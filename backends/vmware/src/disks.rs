@@ -106,12 +106,14 @@ pub(crate) fn attach(machine: &Resolved, capabilities: &Capabilities) -> Result<
         check_kind(machine, kind, &key("controller"))?;
         let place = Place::of(kind, disk.slot).ok_or_else(|| {
             let what = format!(
-                "{} = {}: a {kind} adapter has no such unit",
+                "{} = {}: there is no such {kind} port",
                 key("slot"),
                 disk.slot
             );
-            Error::new(ErrorKind::Unsupported, what)
-                .next("choose another slot, or another controller for some of the layers")
+            let known = capabilities.controller(kind).map_or(0, |known| known.disks);
+            Error::new(ErrorKind::Unsupported, what).next(format!(
+                "{kind} takes {known} disks: choose another for some layers"
+            ))
         })?;
         if !taken.insert(place) {
             let what = format!("{}: another disk is at {place} already", key("slot"));
