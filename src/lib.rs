@@ -40,3 +40,8 @@ pub use store::Store;
 pub use stratavm_disk::{CancelToken, Ctx, Phase, Progress};
 pub use timestamp::Timestamp;
 pub use vm::{Vm, block_on};
+
+/// The README's example is a test of its own.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

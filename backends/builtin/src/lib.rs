@@ -3,7 +3,17 @@
 
 use stratavm::Registry;
 
-/// Every product that stratavm knows, and `null`, which needs none.
+/// The products that machines run on: QEMU, VirtualBox, VMware and Parallels.
+#[must_use]
+pub fn products() -> Registry {
+    Registry::new()
+        .with(stratavm_qemu::Qemu::new())
+        .with(stratavm_virtualbox::VirtualBox::new())
+        .with(stratavm_vmware::Vmware::new())
+        .with(stratavm_parallels::Parallels::new())
+}
+
+/// The [`products`], and `null`, which is none: for tests and rehearsals.
 ///
 /// ```
 /// let products = stratavm_builtin::registry();
@@ -13,11 +23,5 @@ use stratavm::Registry;
 /// ```
 #[must_use]
 pub fn registry() -> Registry {
-    Registry::new()
-        .with(stratavm_qemu::Qemu::new())
-        .with(stratavm_virtualbox::VirtualBox::new())
-        .with(stratavm_vmware::Vmware::new())
-        .with(stratavm_parallels::Parallels::new())
-        .with(stratavm_parallels::Parallels::new())
-        .with(stratavm_null::Null::new())
+    products().with(stratavm_null::Null::new())
 }

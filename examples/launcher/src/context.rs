@@ -24,7 +24,7 @@ impl Context {
     pub(crate) fn new(cli: &Cli) -> Self {
         Self {
             home: cli.home.clone(),
-            registry: stratavm_builtin::registry(),
+            registry: stratavm_builtin::products(),
             ctx: progress::ctx(cli.form()),
             form: cli.form(),
         }
