@@ -40,17 +40,18 @@ impl Evidence {
 /// QEMU's own parser takes every argument vector of the conformance suite and the boot-sector
 /// guest runs on every controller; the others' files are read in `tests/interop*.rs`.
 fn controller_evidence(product: &str) -> Evidence {
-    if product == "qemu" { Evidence::Booted } else { Evidence::Foreign }
+    if product == "qemu" {
+        Evidence::Booted
+    } else {
+        Evidence::Foreign
+    }
 }
 
 fn feature_evidence(product: &str, feature: Feature) -> Evidence {
     match (product, feature) {
         (
             "qemu",
-            Feature::Control
-            | Feature::RebootEndsRun
-            | Feature::AcpiShutdown
-            | Feature::ConsoleLog,
+            Feature::Control | Feature::RebootEndsRun | Feature::AcpiShutdown | Feature::ConsoleLog,
         ) => Evidence::Booted,
         ("virtualbox" | "vmware", Feature::ConsoleLog) => Evidence::Foreign,
         _ => Evidence::Unproved,
@@ -59,7 +60,11 @@ fn feature_evidence(product: &str, feature: Feature) -> Evidence {
 
 /// A thing that is there or not.
 fn cell(there: bool, evidence: Evidence) -> String {
-    if there { format!("yes {}", evidence.letter()) } else { "-".to_owned() }
+    if there {
+        format!("yes {}", evidence.letter())
+    } else {
+        "-".to_owned()
+    }
 }
 
 /// A feature; only for policies does it matter how far it goes.
@@ -84,9 +89,16 @@ fn table() -> String {
     text.push_str("| --- | --- | --- | --- | --- |\n");
     text.push_str(&row("disk chains", |id, backend| {
         let families = backend.capabilities().families.iter().map(|f| f.as_str());
-        format!("{} {}", families.collect::<Vec<_>>().join(", "), controller_evidence(id).letter())
+        format!(
+            "{} {}",
+            families.collect::<Vec<_>>().join(", "),
+            controller_evidence(id).letter()
+        )
     }));
-    for (arch, name) in [(Arch::X86_64, "x86_64 guests"), (Arch::Aarch64, "aarch64 guests")] {
+    for (arch, name) in [
+        (Arch::X86_64, "x86_64 guests"),
+        (Arch::Aarch64, "aarch64 guests"),
+    ] {
         text.push_str(&row(name, |id, backend| {
             let there = backend.capabilities().arches.contains(&arch);
             let evidence = match (id, arch) {
@@ -94,7 +106,11 @@ fn table() -> String {
                 ("parallels", Arch::Aarch64) => Evidence::Unproved,
                 _ => Evidence::Foreign,
             };
-            let evidence = if id == "qemu" && arch == Arch::Aarch64 { Evidence::Unproved } else { evidence };
+            let evidence = if id == "qemu" && arch == Arch::Aarch64 {
+                Evidence::Unproved
+            } else {
+                evidence
+            };
             cell(there, evidence)
         }));
     }
@@ -109,13 +125,17 @@ fn table() -> String {
             cell(there, evidence)
         }));
     }
-    for kind in Controller::ALL.into_iter().filter(|kind| *kind != Controller::Auto) {
-        text.push_str(&row(&format!("disks on {kind}"), |id, backend| {
-            match backend.capabilities().controller(kind) {
+    for kind in Controller::ALL
+        .into_iter()
+        .filter(|kind| *kind != Controller::Auto)
+    {
+        text.push_str(&row(
+            &format!("disks on {kind}"),
+            |id, backend| match backend.capabilities().controller(kind) {
                 Some(found) => format!("{} {}", found.disks, controller_evidence(id).letter()),
                 None => "-".to_owned(),
-            }
-        }));
+            },
+        ));
     }
     for mode in NetworkMode::ALL {
         text.push_str(&row(&format!("network: {mode}"), |id, backend| {
@@ -148,5 +168,8 @@ fn the_readme_shows_what_the_backends_say() {
         std::fs::write(&path, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
         return;
     }
-    assert_eq!(committed, wanted, "STRATAVM_BLESS=1 cargo test --test support_table rewrites it");
+    assert_eq!(
+        committed, wanted,
+        "STRATAVM_BLESS=1 cargo test --test support_table rewrites it"
+    );
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use stratavm::capability::Capabilities;
 use stratavm::identity::mac_text;
+use stratavm::plan::PlanFile;
 use stratavm::spec::{
     Arch, Audio, Clock, Console, Display, Firmware, GuestOs, NetworkMode, Switch,
 };
@@ -95,6 +96,7 @@ pub(crate) fn translate(machine: &Resolved, capabilities: &Capabilities) -> Resu
     network(&mut argv, machine, board)?;
     plan.disks = disks::attach(&mut argv, machine, board, capabilities)?;
     plan.argv = argv.into_vec();
+    plan.files.push(arguments_file(machine, &plan.argv)?);
     plan.gaps = gaps::gaps(machine, board);
     plan.notes = notes(machine);
     Ok(plan)
@@ -156,6 +158,18 @@ fn panic_device(argv: &mut Argv, board: Board) {
         Board::Pc | Board::Q35 => argv.device("pvpanic", &[]),
         Board::Virt => {}
     }
+}
+
+/// The arguments as a file, so that what was translated can be read and started by hand.
+fn arguments_file(machine: &Resolved, argv: &[String]) -> Result<PlanFile> {
+    let path = machine
+        .paths
+        .config
+        .join(format!("{}.argv.json", machine.spec.name));
+    let mut text = serde_json::to_string_pretty(argv)
+        .map_err(|error| Error::invalid("the arguments do not fit into JSON").caused_by(error))?;
+    text.push('\n');
+    Ok(PlanFile::text(path, text))
 }
 
 fn console(argv: &mut Argv, machine: &Resolved) -> Result<()> {
