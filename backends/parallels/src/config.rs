@@ -139,7 +139,7 @@ fn settings(machine: &Resolved, attached: &Attached, guest: GuestChoice) -> Elem
         value("PauseOnDeactivation", 0),
     ];
     if spec.guest.arch == Arch::Aarch64 {
-        runtime.push(value("HypervisorType", 1));
+        runtime.push(value("HypervisorType", facts::HYPERVISOR_ARM));
     }
     let runtime = Element::group("Runtime", "", runtime).migrated(&[
         ("HypervisorType_patch", ""),

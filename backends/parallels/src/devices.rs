@@ -12,9 +12,6 @@ use crate::disks::{Attached, Place};
 use crate::facts;
 use crate::xml::{Element, value};
 
-/// Adapters that Parallels takes. `[K]`
-const MOST_ADAPTERS: usize = 16;
-
 /// The whole section.
 ///
 /// # Errors
@@ -102,14 +99,7 @@ fn processor_and_memory(spec: &VmSpec) -> Vec<Element> {
         "",
         vec![
             value("Enabled", 1),
-            value(
-                "Type",
-                if spec.guest.arch == Arch::Aarch64 {
-                    1
-                } else {
-                    0
-                },
-            ),
+            value("Type", processor.video),
             value("VideoMemorySize", spec.hardware.video_memory.mib()),
             value("Enable3DAcceleration", 0),
         ],
@@ -243,9 +233,10 @@ fn serial(machine: &Resolved, pvm: &Path) -> Result<Vec<Element>> {
 
 fn networks(machine: &Resolved) -> Result<Vec<Element>> {
     let networks = &machine.spec.hardware.network;
-    if networks.len() > MOST_ADAPTERS {
+    let most = facts::MOST_ADAPTERS;
+    if networks.len() > most {
         let what = format!(
-            "hardware.network: {} adapters, at most {MOST_ADAPTERS}",
+            "hardware.network: {} adapters, at most {most}",
             networks.len()
         );
         return Err(Error::new(ErrorKind::Unsupported, what));
@@ -309,7 +300,7 @@ fn sound(audio: Audio) -> Vec<Element> {
         value("Connected", 1),
         value("BusType", 0),
         value("EmulatedType", 0),
-        value("AdvancedType", 2),
+        value("AdvancedType", facts::SOUND_HDA),
         value("SystemName", ""),
         value("UserFriendlyName", ""),
         value("Remote", 0),

@@ -77,12 +77,21 @@ pub(crate) const NET_SHARED: u32 = 1;
 /// See [`NET_HOST_ONLY`].
 pub(crate) const NET_BRIDGED: u32 = 2;
 
+/// Network adapters of one machine. `[K]`
+pub(crate) const MOST_ADAPTERS: usize = 16;
+
 /// `NetworkAdapter/AdapterType`. `[S]`
 pub(crate) const ADAPTER_E1000: u32 = 2;
 /// See [`ADAPTER_E1000`].
 pub(crate) const ADAPTER_VIRTIO: u32 = 3;
 /// See [`ADAPTER_E1000`].
 pub(crate) const ADAPTER_E1000E: u32 = 4;
+
+/// `Runtime/HypervisorType` on Apple silicon. `[P]`
+pub(crate) const HYPERVISOR_ARM: u32 = 1;
+
+/// `Sound/AdvancedType`: HD audio. `[P]`
+pub(crate) const SOUND_HDA: u32 = 2;
 
 /// `Serial/EmulatedType`: into a file. `[S]`
 pub(crate) const SERIAL_FILE: u32 = 2;
@@ -176,8 +185,8 @@ fn starts_as_word(text: &str, start: &str) -> bool {
         .is_some_and(|rest| !(digit(start.chars().last()) && digit(rest.chars().next())))
 }
 
-/// `Cpu/Mode` and `Cpu/Type`, `Chipset/Type` and `Chipset/Version` of an architecture: Arm `[P]`,
-/// x86 the chipset `[P]`, the rest `[S]`.
+/// `Cpu/Mode` and `Cpu/Type`, `Chipset/Type` and `Chipset/Version`, `Video/Type` of an architecture:
+/// Arm `[P]`, x86 the chipset `[P]`, mode and type `[S]`, the graphics `[K]`.
 pub(crate) const fn processor(arch: Arch) -> Processor {
     match arch {
         Arch::Aarch64 => Processor {
@@ -185,12 +194,14 @@ pub(crate) const fn processor(arch: Arch) -> Processor {
             kind: 1,
             chipset: 2,
             chipset_version: 2,
+            video: 1,
         },
         _ => Processor {
             mode: 1,
             kind: 0,
             chipset: 1,
             chipset_version: 3,
+            video: 0,
         },
     }
 }
@@ -202,6 +213,7 @@ pub(crate) struct Processor {
     pub(crate) kind: u32,
     pub(crate) chipset: u32,
     pub(crate) chipset_version: u32,
+    pub(crate) video: u32,
 }
 
 #[cfg(test)]

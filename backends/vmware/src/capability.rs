@@ -17,8 +17,7 @@ pub(crate) fn capabilities() -> Capabilities {
         ControllerCapability::new(Controller::Ide, facts::IDE_UNITS, &[Firmware::Bios]),
         ControllerCapability::new(Controller::Sata, facts::SATA_PORTS, &both),
         ControllerCapability::new(Controller::Scsi, facts::SCSI_UNITS, &both),
-        // Workstation 14 and later offer NVMe with a BIOS in their wizard. [K]
-        ControllerCapability::new(Controller::Nvme, facts::NVME_UNITS, &both),
+        ControllerCapability::new(Controller::Nvme, facts::NVME_UNITS, &facts::NVME_BOOTS),
     ];
     all.networks = vec![
         NetworkMode::Nat,

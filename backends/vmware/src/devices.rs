@@ -9,18 +9,16 @@ use crate::backend::path_text;
 use crate::facts::{self, key};
 use crate::vmx::{FALSE, TRUE, Vmx};
 
-/// Adapters that VMware takes (`ethernet0` to `ethernet9`). `[K]`
-const MOST_ADAPTERS: usize = 10;
-
 /// Writes the network adapters.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for more adapters, or another connection, than VMware has.
 pub(crate) fn networks(machine: &Resolved, vmx: &mut Vmx, gaps: &mut Vec<Gap>) -> Result<()> {
     let networks = &machine.spec.hardware.network;
-    if networks.len() > MOST_ADAPTERS {
+    let most = facts::MOST_ADAPTERS;
+    if networks.len() > most {
         let what = format!(
-            "hardware.network: {} adapters, at most {MOST_ADAPTERS}",
+            "hardware.network: {} adapters, at most {most}",
             networks.len()
         );
         return Err(Error::new(ErrorKind::Unsupported, what));

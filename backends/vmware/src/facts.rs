@@ -4,7 +4,7 @@
 //! files that are in use, `[K]` from memory or inferred. None was tried on a real product here;
 //! everything marked `[K]` is a hypothesis that a run on a real host has to confirm.
 
-use stratavm::spec::{Arch, GuestOs};
+use stratavm::spec::{Arch, Firmware, GuestOs};
 
 /// Virtual hardware versions that we choose from, lowest first, and the first products that take
 /// them. Later products take every earlier version. 20: `[S]` for Fusion, `[K]` for Workstation;
@@ -67,6 +67,12 @@ pub(crate) const NVME_UNITS: u32 = 15;
 /// See [`SATA_PORTS`].
 pub(crate) const IDE_UNITS: u32 = 4;
 
+/// The firmwares that boot from NVMe: Workstation's wizard offers it with both. `[K]`
+pub(crate) const NVME_BOOTS: [Firmware; 2] = [Firmware::Bios, Firmware::Uefi];
+
+/// Network adapters of one machine, `ethernet0` to `ethernet9`. `[K]`
+pub(crate) const MOST_ADAPTERS: usize = 10;
+
 /// The last address of the static range 00:50:56:00:00:00 to 00:50:56:3f:ff:ff, which VMware takes
 /// without `checkMACAddress = "FALSE"`. `[P]`
 pub(crate) const STATIC_MAC_PREFIX: [u8; 3] = [0x00, 0x50, 0x56];
@@ -83,6 +89,10 @@ pub(crate) mod key {
     pub(crate) const SNAPSHOT_DISABLED: &str = "snapshot.disabled";
     /// What to answer when a serial port's file is there already. `[P]`
     pub(crate) const SERIAL_ANSWER: &str = "answer.msg.serial.file.open";
+    /// TRUE: nothing is copied out of the guest. That the ways are kept apart is `[K]`.
+    pub(crate) const CLIPBOARD_OUT_DISABLE: &str = "isolation.tools.copy.disable";
+    /// TRUE: nothing is pasted into the guest. See [`CLIPBOARD_OUT_DISABLE`].
+    pub(crate) const CLIPBOARD_IN_DISABLE: &str = "isolation.tools.paste.disable";
     /// Keeps the host's USB devices out. `[P]`
     pub(crate) const USB_ALLOW: &str = "usb.restrictions.defaultAllow";
     /// Which disk a BIOS boots from. `[P]`

@@ -31,15 +31,14 @@ const SETTINGS: &str = "the settings window of Workstation and Fusion offers to 
                         next start writes it anew";
 
 fn clipboard(wanted: Direction, vmx: &mut Vmx, gaps: &mut Vec<Gap>) {
-    // copy: out of the guest; paste: into it.
-    let (copy, paste, reason) = match wanted {
+    let (out, into, reason) = match wanted {
         Direction::Both => (FALSE, FALSE, None),
         Direction::HostToGuest => (TRUE, FALSE, Some(ONE_WAY)),
         Direction::GuestToHost => (FALSE, TRUE, Some(ONE_WAY)),
         _ => (TRUE, TRUE, Some(SETTINGS)),
     };
-    vmx.set("isolation.tools.copy.disable", copy);
-    vmx.set("isolation.tools.paste.disable", paste);
+    vmx.set(key::CLIPBOARD_OUT_DISABLE, out);
+    vmx.set(key::CLIPBOARD_IN_DISABLE, into);
     if let Some(reason) = reason {
         gaps.push(Gap::new(
             "policy.clipboard",
