@@ -189,6 +189,11 @@ impl DiskLayout<'_> {
         Ok(spec)
     }
 
+    /// The file of the head of `generation`, where its family keeps every head in one.
+    pub(crate) fn only_file(&self, generation: u64) -> Option<PathBuf> {
+        (self.family == Family::Vmdk).then(|| self.single_path(generation))
+    }
+
     /// Path and sectors of each file of the head of `generation` over `image`.
     pub(crate) fn head_files(&self, generation: u64, image: &ImageRef) -> Vec<(PathBuf, u64)> {
         match self.family {

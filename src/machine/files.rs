@@ -2,7 +2,8 @@
 //!
 //! Nothing here changes the record; callers make files first, then save, then remove.
 
-use std::fs;
+use std::collections::HashSet;
+use std::fs::{self, FileType};
 use std::path::{Path, PathBuf};
 
 use stratavm_disk::{Durability, ErrorKind as DiskErrorKind, ImageSpec};
@@ -111,6 +112,9 @@ impl<'a> Files<'a> {
         image: &ImageDigest,
     ) -> Result<Vec<PathBuf>> {
         let layout = self.layout(record, disk.clone(), delta.family);
+        if let Some(path) = layout.only_file(delta.generation) {
+            return Ok(vec![path]);
+        }
         let image = self.image(image)?;
         Ok(layout
             .head_files(delta.generation, &image)
@@ -139,9 +143,20 @@ impl<'a> Files<'a> {
     }
 
     /// Removes the files below the layers' folder that the record does not refer to. Called after
-    /// the record was saved; what cannot be removed now is left for the next time.
-    pub(super) fn collect(&self, record: &Record) -> Result<()> {
-        let mut live = Vec::new();
+    /// the record was saved, when the operation is done: what cannot be removed now is left for
+    /// the next time.
+    pub(super) fn collect(&self, record: &Record) {
+        if let Err(error) = self
+            .live(record)
+            .and_then(|live| self.remove_all_but(&live))
+        {
+            tracing::warn!(machine = %record.name, %error, "files that nobody needs are left behind");
+        }
+    }
+
+    /// The files that the record refers to.
+    fn live(&self, record: &Record) -> Result<HashSet<PathBuf>> {
+        let mut live = HashSet::new();
         for layer in record.layers.iter().chain(&record.removed) {
             let disk = layer.disk();
             let image = layer.current()?.image;
@@ -152,7 +167,7 @@ impl<'a> Files<'a> {
             live.extend(self.head_paths(record, &disk, head, &image)?);
             for revision in &layer.revisions {
                 let layout = self.layout(record, disk.clone(), Family::Vmdk);
-                live.push(layout.base_path(&revision.image));
+                live.insert(layout.base_path(&revision.image));
                 for delta in &revision.deltas {
                     live.extend(self.head_paths(record, &disk, *delta, &revision.image)?);
                 }
@@ -162,13 +177,19 @@ impl<'a> Files<'a> {
             let layout = self.layout(record, DiskName::Session, session.family);
             live.extend(layout.session_chain(0, None, session.generation).files());
         }
-        for folder in list(&self.paths.layers)? {
-            let stale: Vec<_> = list(&folder)?
-                .into_iter()
-                .filter(|path| !live.contains(path))
-                .collect();
-            for path in stale {
-                remove_file(&path)?;
+        Ok(live)
+    }
+
+    fn remove_all_but(&self, live: &HashSet<PathBuf>) -> Result<()> {
+        for (folder, kind) in list(&self.paths.layers)? {
+            // A link would lead out of the machine.
+            if !kind.is_dir() {
+                continue;
+            }
+            for (path, kind) in list(&folder)? {
+                if !kind.is_dir() && !live.contains(&path) {
+                    remove_file(&path)?;
+                }
             }
             // Fails on purpose while anything is left.
             let _ = fs::remove_dir(&folder);
@@ -236,14 +257,18 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// The entries of a folder; none if it is not there.
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The entries of a folder and what they are themselves, links not followed; none if the folder is
+/// not there.
+fn list(folder: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     let failed = |error| Error::io("the folder cannot be listed", folder, error);
-    match fs::read_dir(folder) {
-        Ok(entries) => entries
-            .map(|e| e.map(|e| e.path()).map_err(failed))
-            .collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed(error)),
-    }
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let entry = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.map_err(failed)?;
+        Ok((entry.path(), entry.file_type().map_err(failed)?))
+    };
+    entries.map(entry).collect()
 }

@@ -224,7 +224,7 @@ impl Machine {
             }
         }
         self.save(record)?;
-        files.collect(record)?;
+        files.collect(record);
         done.preserved = preserved;
         Ok(done)
     }
@@ -255,7 +255,7 @@ impl Machine {
         }
         if !targets.is_empty() {
             self.save(&off.record)?;
-            files.collect(&off.record)?;
+            files.collect(&off.record);
         }
         let layers = targets.into_iter().map(|(layer, _)| layer).collect();
         Ok(Operation {
@@ -333,6 +333,7 @@ impl Machine {
         let files = Files::new(self);
         files.make_head(&off.record, off.record.layer(layer)?)?;
         self.save(&off.record)?;
-        files.collect(&off.record)
+        files.collect(&off.record);
+        Ok(())
     }
 }

@@ -25,6 +25,9 @@ pub(super) const KIND: Kind = Kind {
     min_reader: 1,
 };
 
+/// Counters of a real machine stay far below this; one above it would overflow.
+const MOST: u64 = 1 << 53;
+
 /// Everything that is known of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -190,6 +193,13 @@ impl Record {
     }
 
     fn check(&self) -> Result<(), String> {
+        let most = self.layers.iter().map(|layer| layer.next_revision).max();
+        if self.generation > MOST || most > Some(MOST) {
+            return Err("a counter is beyond what any machine reaches".to_owned());
+        }
+        self.full_spec()
+            .validate()
+            .map_err(|faults| format!("the machine's spec breaks a rule: {faults}"))?;
         let mut names = BTreeSet::new();
         let mut generations = BTreeSet::new();
         for layer in &self.layers {

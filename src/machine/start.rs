@@ -116,7 +116,7 @@ impl Machine {
         });
         make_private_dir(&self.runtime_folder())?;
         self.save(&record)?;
-        files.collect(&record)?;
+        files.collect(&record);
         plan.apply(self.store().volume(), ctx)?;
         Ok(plan)
     }
