@@ -1,7 +1,12 @@
 //! What must be on disk before the record is replaced, seen from outside: under `strace` every
 //! file and folder that an operation relies on is synced before the rename of `machine.json`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 #![cfg(target_os = "linux")]
 
 #[path = "common/machine.rs"]
