@@ -1,0 +1,149 @@
+//! The null product with one fault.
+
+mod control;
+mod plan;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use stratavm::capability::Capabilities;
+use stratavm::hypervisor::{Detection, Endpoint, Launch, Running, State, Stop};
+use stratavm::{Ctx, Error, Hypervisor, Plan, Product, Resolved, Result};
+use stratavm_null::Null;
+
+/// What is wrong with a mutant. The names say it; how is in [`plan`] and [`control`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    CountsPlans,
+    WritesWhileTranslating,
+    LooksAtFiles,
+    DropsLastDisk,
+    NamesAnotherProduct,
+    WritesElsewhere,
+    OmitsHeads,
+    OnePlaceForAll,
+    PlacesByOrder,
+    TakesAnyController,
+    WrapsPorts,
+    SharesPlaces,
+    TakesAnyFamily,
+    TakesAnyArch,
+    TakesAnyFirmware,
+    RefusesNamelessly,
+    IgnoresClock,
+    DeniesConsole,
+    HidesGaps,
+    MisgradesGaps,
+    GivesNoReasons,
+    WritesTitleRaw,
+    WritesFolderRaw,
+    WritesMediaRaw,
+    ForgetsBases,
+    PlansOneFileTwice,
+    NamesNoEntryOfItsOwn,
+    KeepsConfiguration,
+    PlansOverImage,
+    ForgetsImages,
+    CallsPowerOffReboot,
+    CallsRebootPowerOff,
+    CallsCrashPowerOff,
+    SaysOff,
+    ForgetsItsEnd,
+    IgnoresPlug,
+    IgnoresButton,
+    PullsPlugForButton,
+    StopsOnlyOnce,
+    StopsOnlyItsOwn,
+    StartsTwice,
+    StartsOnce,
+    MakesMissingHeads,
+    WritesImages,
+    IgnoresContext,
+    EndsWithTheWait,
+    LeavesGhosts,
+    EndsWithADroppedWait,
+    RemovesConsole,
+    ReversesDisks,
+    LosesWrites,
+    KeepsEverything,
+    KeepsNothing,
+    LosesScsiDisks,
+}
+
+/// The null product with a fault. Clones share machines, as processes of one user do.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    null: Null,
+    fault: Fault,
+    calls: Arc<AtomicU64>,
+}
+
+impl Broken {
+    pub(crate) fn new(fault: Fault) -> Self {
+        Self {
+            null: Null::new(),
+            fault,
+            calls: Arc::default(),
+        }
+    }
+
+    /// How many calls there were before this one.
+    fn count(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Broken {
+    fn product(&self) -> &Product {
+        self.null.product()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        self.null.capabilities()
+    }
+
+    fn translate(&self, machine: &Resolved) -> Result<Plan> {
+        let mut machine = machine.clone();
+        plan::before(self.fault, &mut machine);
+        let made = self.null.translate(&machine);
+        let made = match (made, self.fault) {
+            (Err(_), Fault::SharesPlaces) => plan::share_places(&self.null, &machine),
+            (Err(error), Fault::RefusesNamelessly) => {
+                Err(Error::new(error.kind(), error.to_string()))
+            }
+            (made, _) => made,
+        };
+        made.map(|mut made| {
+            plan::after(self.fault, &machine, &mut made, || self.count());
+            made
+        })
+    }
+
+    async fn detect(&self, ctx: &Ctx) -> Result<Detection> {
+        self.null.detect(ctx).await
+    }
+
+    async fn start(&self, launch: &Launch, ctx: &Ctx) -> Result<Box<dyn Running>> {
+        control::start(&self.null, self.fault, launch, ctx, self.count()).await
+    }
+
+    async fn state(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<State> {
+        match self.fault {
+            Fault::SaysOff => Ok(State::Off),
+            _ => self.null.state(endpoint, ctx).await,
+        }
+    }
+
+    async fn stop(&self, endpoint: &Endpoint, how: Stop, ctx: &Ctx) -> Result<()> {
+        match self.fault {
+            Fault::StopsOnlyItsOwn => Ok(()),
+            Fault::StopsOnlyOnce if self.null.state(endpoint, ctx).await? == State::Off => {
+                Err(Error::invalid("it is off"))
+            }
+            _ => self.null.stop(endpoint, how, ctx).await,
+        }
+    }
+}
