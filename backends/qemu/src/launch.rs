@@ -165,3 +165,34 @@ fn pick(program: &Path, option: &str, known: &[&str]) -> Result<Option<String>> 
         .find(|name| has(name))
         .map(|name| (*name).to_owned()))
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    /// A QEMU that lists what it is told to.
+    fn listing(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("qemu");
+        std::fs::write(&program, format!("#!/bin/sh\ncat <<'END'\n{text}END\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (dir, program)
+    }
+
+    #[test]
+    fn the_hosts_window_and_sound_are_picked_from_what_qemu_lists() {
+        let (_dir, qemu) = listing("Available display backend types:\nnone\nsdl\ncocoa\ngtk\n");
+        let expected = if cfg!(target_os = "macos") {
+            "cocoa"
+        } else {
+            "gtk"
+        };
+        assert_eq!(window(&qemu).unwrap(), expected);
+        let (_dir, qemu) = listing("Available audio drivers:\nnone\nwav\n");
+        assert_eq!(sound(&qemu).unwrap(), "none");
+        let (_dir, qemu) = listing("Available display backend types:\nnone\ngtk-like\n");
+        assert_eq!(window(&qemu).unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+}

@@ -201,6 +201,8 @@ fn keep(
     let out = child.take_stdout().map(|stream| drain(stream, out_tail));
     let err = child.take_stderr().map(|stream| drain(stream, err_tail));
     let _ = started.send(Ok(Arc::clone(&child)));
+    // Fails only where the program around us reaps our children; an event or the output then has
+    // to tell how it ended.
     let status = child.wait().unwrap_or_default();
     // A grandchild may hold the pipes open: what was said until now has to do.
     let until = Instant::now() + Duration::from_secs(1);

@@ -20,6 +20,8 @@ impl Tie {
 
     /// Before the spawn.
     pub(crate) fn prepare(&self, command: &mut Command) {
+        // Ctrl-C in a terminal is for us: how the guest ends then is not the terminal's to say.
+        command.process_group(0);
         let parent = rustix::process::getpid();
         let tie = move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -33,6 +33,8 @@ impl Tie {
 
     /// Before the spawn.
     pub(crate) fn prepare(&self, command: &mut Command) {
+        // Ctrl-C in a terminal is for us: how the guest ends then is not the terminal's to say.
+        command.process_group(0);
         let watched = self.watched.as_raw_fd();
         // SAFETY: runs in the child between fork and exec. `start_watcher` makes system calls only
         // and allocates nothing; the descriptor is open, since `self` outlives the spawn.

@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::size_of;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::os::windows::process::CommandExt as _;
 use std::process::{Child, Command};
 
 use stratavm::hypervisor::ProcessId;
@@ -12,6 +13,7 @@ use windows_sys::Win32::System::JobObjects::{
     JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
     SetInformationJobObject,
 };
+use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW};
 
 /// Ties a child's life to this value, and so to this process.
 #[derive(Debug)]
@@ -47,7 +49,8 @@ impl Tie {
 
     /// Before the spawn.
     pub(crate) fn prepare(&self, command: &mut Command) {
-        let _ = command;
+        // Ctrl-C in a console is for us, and no console window opens for QEMU.
+        command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW);
     }
 
     /// After the spawn.
