@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use stratavm::chain::Family;
-use stratavm::plan::Grade;
+use stratavm::plan::{Content, Grade};
 use stratavm::spec::{
     Arch, Audio, BootDevice, Cdrom, Clock, Composition, Console, Controller, Direction, Display,
     Firmware, GuestOs, MacAddress, Network, NetworkMode, Policy, Role, SecureBoot, Size, Switch,
@@ -144,9 +144,17 @@ fn a_machine_is_plain_and_repeatable() {
     assert_eq!(plan.argv[0], "qemu-system-x86_64");
     assert!(plan.argv.contains(&"-nodefaults".to_owned()));
     assert!(plan.argv.contains(&"-no-user-config".to_owned()));
+    assert_eq!((plan.entry.as_ref(), plan.gaps.len()), (None, 0));
+    // The arguments stand in a file too, for people.
+    let [file] = plan.files.as_slice() else {
+        panic!("{:?}", plan.files)
+    };
+    let Content::Text(text) = &file.content else {
+        panic!("{file:?}")
+    };
     assert_eq!(
-        (plan.files.len(), plan.entry.as_ref(), plan.gaps.len()),
-        (0, None, 0)
+        serde_json::from_str::<Vec<String>>(text).unwrap(),
+        plan.argv
     );
     assert_eq!(plan.needs, "QEMU 7.2.0");
     assert_eq!(values(&plan, "-machine"), ["pc-i440fx-7.2"]);
