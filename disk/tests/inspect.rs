@@ -69,7 +69,7 @@ fn a_head_whose_links_are_not_ours_is_not_frozen() {
             ErrorKind::Mismatch,
         ),
         ("55550a0b0c0d", "55550a0b0c", ErrorKind::Mismatch),
-        ("CID=0a0b0c0d", "CID=a0b0c0d", ErrorKind::Mismatch),
+        ("CID=0a0b0c0d", "CID=", ErrorKind::Malformed),
         (
             "CID=0a0b0c0d",
             "CID=0a0b0c0d\nCID=0a0b0c0d",
@@ -107,6 +107,35 @@ fn a_head_whose_links_are_not_ours_is_not_frozen() {
     let changed = (0..bytes.len()).filter(|i| bytes[*i] != after[*i]);
     assert!(changed.count() <= 16);
     assert_eq!(after[end..end + more.len()], *more.as_bytes());
+}
+
+#[test]
+fn a_cid_that_qemu_wrote_without_leading_zeros_is_renewed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("head.vmdk");
+    make(&path, &ImageSpec::VmdkSparse(sparse(16384))).unwrap();
+    let good = fs::read(&path).unwrap();
+    let end = 512 + good[512..].iter().position(|b| *b == 0).unwrap();
+    for short in ["a0b0c0d", "d"] {
+        let text = String::from_utf8(good[512..end].to_vec()).unwrap();
+        let mut text = text
+            .replacen("CID=0a0b0c0d", &format!("CID={short}"), 1)
+            .into_bytes();
+        text.resize(20 * 512, 0);
+        // What was left behind a text that shrank must not come back with one that grows.
+        text[end - 512..end].fill(b'x');
+        let mut bytes = good.clone();
+        bytes[512..21 * 512].copy_from_slice(&text);
+        fs::write(&path, &bytes).unwrap();
+        renew_cid(&path, cid(0xfedc_ba98), Durability::Synced).unwrap();
+        let mut renewed = sparse(16384);
+        renewed.cid = cid(0xfedc_ba98);
+        let other = tmp.path().join(short).join("head.vmdk");
+        fs::create_dir(tmp.path().join(short)).unwrap();
+        make(&other, &ImageSpec::VmdkSparse(renewed)).unwrap();
+        let (after, wanted) = (fs::read(&path).unwrap(), fs::read(&other).unwrap());
+        assert_eq!(after[512..end + 1], wanted[512..end + 1]);
+    }
 }
 
 #[test]

@@ -7,7 +7,8 @@ use crate::{Durability, Error, Result};
 use std::path::Path;
 
 /// Gives a monolithicSparse image that this crate made a new CID and longContentID, in one write of whole sectors inside
-/// its embedded descriptor. Nothing moves: the new text is as long as the old.
+/// its embedded descriptor. Nothing moves, unless QEMU wrote the old CID without leading zeros: then the text behind it
+/// moves up to the room that 8 digits need.
 ///
 /// Header and descriptor are read strictly first. Refused is an image whose links are not in both styles (VMware's and
 /// VirtualBox's), because a product made or rewrote it.
@@ -26,6 +27,14 @@ fn renew(path: &Path, new: Cid, durability: Durability) -> Result<()> {
     check_ours(&head.descriptor)?;
 
     let cid = new.to_string();
+    let old = head.text.len();
+    widen_cid(&mut head.text);
+    // Text that grew keeps a NUL behind it: something else may have stood there.
+    if head.text.len() != old && head.text.len() as u64 >= head.header.descriptor_size * SECTOR {
+        return Err(Error::limit(
+            "the descriptor has no room for a CID of 8 digits",
+        ));
+    }
     let places = [cid_place(&head.text)?, long_tail_place(&head.text)?];
     for at in places {
         head.text[at..at + 8].copy_from_slice(cid.as_bytes());
@@ -38,7 +47,11 @@ fn renew(path: &Path, new: Cid, durability: Durability) -> Result<()> {
 
     let sector = SECTOR as usize;
     let first = places[0].min(places[1]) / sector * sector;
-    let last = (places[0].max(places[1]) + 8).next_multiple_of(sector);
+    let touched = match head.text.len() == old {
+        true => places[0].max(places[1]) + 8,
+        false => head.text.len() + 1,
+    };
+    let last = touched.next_multiple_of(sector);
     head.text.resize(last.max(head.text.len()), 0);
     file.write_all_at(
         &head.text[first..last],
@@ -75,6 +88,16 @@ fn check_ours(d: &Descriptor) -> Result<()> {
         return refuse("no known ddb.adapterType");
     }
     Ok(())
+}
+
+/// QEMU prints the CID that it draws without leading zeros (`block/vmdk.c`, `vmdk_write_cid`): puts them there.
+fn widen_cid(text: &mut Vec<u8>) {
+    let short =
+        |(_, v): &(usize, &[u8])| (1..8).contains(&v.len()) && v.iter().all(u8::is_ascii_hexdigit);
+    if let Some((at, digits)) = line_value(text, "CID=").filter(short) {
+        let zeros = 8 - digits.len();
+        text.splice(at..at, std::iter::repeat_n(b'0', zeros));
+    }
 }
 
 /// Where the 8 digits behind `CID=` stand.
