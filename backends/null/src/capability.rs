@@ -8,7 +8,7 @@ use stratavm::spec::{Controller, Firmware, NetworkMode};
 
 pub(crate) fn capabilities() -> Capabilities {
     let bios = [Firmware::Bios];
-    let mut can = Capabilities::new(vec![Family::Vmdk], Controller::Sata, Controller::Ide);
+    let mut can = Capabilities::new(vec![Family::Vmdk], Controller::Sata, Controller::Sata);
     can.controllers = vec![
         ControllerCapability::new(Controller::Ide, 4, &bios),
         ControllerCapability::new(Controller::Sata, 30, &bios),
