@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use stratavm::VmSpec;
 use stratavm::image::ImageMeta;
 use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
 use stratavm_disk::vmdk::{Descriptor, SparseHeader};
@@ -45,6 +46,24 @@ fn disk_seeds_are_accepted() {
         HdsHeader::parse(bytes, path)
             .map(drop)
             .map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn spec_seeds_are_accepted() {
+    every_seed("spec", |bytes, path| {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let is_json = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
+        let read = if is_json {
+            VmSpec::from_json
+        } else {
+            VmSpec::from_toml
+        };
+        read(text, "seed")
+            .map(drop)
+            .map_err(|faults| faults.to_string())
     });
 }
 

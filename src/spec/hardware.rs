@@ -15,6 +15,7 @@ use super::choice::choice;
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Hardware {
     /// Number of virtual processors, 1 to 64.
+    #[schemars(range(min = 1, max = 64))]
     pub cpus: u32,
     /// Memory; a multiple of 4 MiB, 16 MiB to 1 TiB.
     pub memory: Size,
@@ -37,12 +38,15 @@ pub struct Hardware {
     /// Sound.
     pub audio: Audio,
     /// What is tried for booting, in order.
+    #[schemars(length(min = 1))]
     pub boot: Vec<BootDevice>,
     /// Network adapters, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
     pub network: Vec<Network>,
     /// CD-ROM drives, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
     pub cdrom: Vec<Cdrom>,
 }
 

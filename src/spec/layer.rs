@@ -44,6 +44,7 @@ pub struct LayerSpec {
     pub controller: Option<Controller>,
     /// The port on the controller; chosen in spec order where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 29))]
     pub slot: Option<u32>,
     /// Carried, never read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

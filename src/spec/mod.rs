@@ -53,6 +53,7 @@ pub const SPEC_VERSION: u32 = 1;
 #[schemars(transform = schema::only_extensions)]
 pub struct VmSpec {
     /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
     pub stratavm: u32,
     /// The machine's name: file names and identifiers are made of it.
     pub name: Name,
@@ -66,6 +67,7 @@ pub struct VmSpec {
     pub hardware: Hardware,
     /// The layers, in order: slots and the stacking of applications follow it.
     #[serde(rename = "layer")]
+    #[schemars(length(min = 1, max = 64))]
     pub layers: Vec<LayerSpec>,
     /// What the user may do.
     #[serde(default)]

@@ -145,6 +145,35 @@ fn files_that_hold_no_spec_are_refused() {
 }
 
 #[test]
+fn a_layer_in_a_file_of_its_own_has_faults_with_places_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layer.toml");
+    std::fs::write(
+        &path,
+        "name = \"home\"\nrole = \"user-data\"\nsize = \"1 GiB\"\n",
+    )
+    .unwrap();
+    let layer = stratavm::spec::LayerSpec::from_path(&path).unwrap();
+    assert_eq!(layer.name.as_str(), "home");
+    std::fs::write(&path, "name = \"home\"\nsize = 5\nx-tool = {}\n").unwrap();
+    let error = stratavm::spec::LayerSpec::from_path(&path).unwrap_err();
+    let text = error_text(&error).replace(&folder.path().display().to_string(), "");
+    let found: Vec<_> = text
+        .lines()
+        .skip(1)
+        .map(|line| line.split_once(".toml:").unwrap().1)
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "1:1: role: missing; one of os, apps, user-apps, cache, identity, user-data, custom",
+            "2:8: size: a size is text with a unit, not a bare number; did you mean \"5 MiB\"?",
+            "3:1: x-tool: unknown key",
+        ]
+    );
+}
+
+#[test]
 fn specs_built_in_code_follow_the_same_rules() {
     let mut spec = VmSpec::from_toml(GOOD, "").unwrap();
     spec.hardware.cpus = 0;

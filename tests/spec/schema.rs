@@ -44,7 +44,7 @@ fn schema_refuses_what_the_reader_calls_a_fault_of_form() {
     let schema = serde_json::to_value(stratavm::spec::schema()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let good = serde_json::to_value(draw::spec(7)).unwrap();
-    let edits: [(&str, serde_json::Value); 9] = [
+    let edits: [(&str, serde_json::Value); 14] = [
         ("/name", "../x".into()),
         ("/stratavm", "1".into()),
         ("/unknown", 1.into()),
@@ -54,6 +54,11 @@ fn schema_refuses_what_the_reader_calls_a_fault_of_form() {
         ("/hardware/memory", "4 GB".into()),
         ("/hardware/secure-boot", "on".into()),
         ("/layer/0/role", "oss".into()),
+        ("/stratavm", 2.into()),
+        ("/hardware/cpus", 65.into()),
+        ("/hardware/boot", serde_json::json!([])),
+        ("/layer/0/slot", 30.into()),
+        ("/layer", serde_json::json!([])),
     ];
     for (pointer, value) in edits {
         let mut spec = good.clone();
