@@ -275,6 +275,35 @@ fn names_that_exist_and_machines_that_do_not_are_told() {
 }
 
 #[test]
+fn a_run_that_is_dropped_is_brought_to_an_end() {
+    let harness = Harness::new();
+    harness.drop_a_run();
+    // The supervisor's own thread ends it; how soon is the host's affair.
+    let begun = std::time::Instant::now();
+    while harness.machine().is_running().unwrap() {
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(60),
+            "it still runs"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(harness.machine().record().unwrap().run.is_none());
+}
+
+#[test]
+fn a_run_ends_with_what_the_product_says_or_at_its_time() {
+    let harness = Harness::new();
+    let crashed = harness.run_ending(&[], &[Ends::Reboot, Ends::Crash]);
+    assert_eq!(
+        (crashed.end, crashed.boots),
+        (RunEnd::Crash("smoke".to_owned()), 2)
+    );
+    let late = harness.run_for(std::time::Duration::from_millis(20));
+    assert_eq!(late.end, RunEnd::Timeout);
+    assert!(!harness.machine().is_running().unwrap());
+}
+
+#[test]
 fn a_running_machine_is_busy() {
     let harness = Harness::new();
     let machine = harness.machine();

@@ -5,13 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use stratavm::capability::Capabilities;
 use stratavm::chain::{Chain, Family};
 use stratavm::hypervisor::{Ended, Endpoint, Launch, Running, Stop};
 use stratavm::image::{AddOptions, ImageDigest, add};
-use stratavm::machine::{Machine, OnReboot, RunOptions, RunReport};
+use stratavm::machine::{Machine, OnReboot, RunEvent, RunOptions, RunReport};
 use stratavm::plan::{Plan, PlanDisk};
 use stratavm::spec::Controller;
 use stratavm::{Ctx, Hypervisor, Product, Resolved, Result, Store, VmSpec, block_on};
@@ -33,6 +35,9 @@ pub(crate) enum Content {
 pub(crate) enum Ends {
     PowerOff,
     Reboot,
+    Crash,
+    /// Not before it is told to, or its caller gives up.
+    Never,
 }
 
 pub(crate) struct Harness {
@@ -171,6 +176,38 @@ impl Harness {
             ..StandIn::new(writes, None)
         };
         self.start(product)
+    }
+
+    /// Begins a run that does not end by itself and drops it once the machine runs.
+    pub(crate) fn drop_a_run(&self) {
+        let product = StandIn {
+            ends: Mutex::new(vec![Ends::Never]),
+            ..StandIn::new(&[], None)
+        };
+        let (machine, ctx) = (self.machine(), Ctx::none());
+        let (told, hears) = std::sync::mpsc::channel();
+        let options = RunOptions::default().on_event(move |event| {
+            if matches!(event, RunEvent::Running(_)) {
+                told.send(()).unwrap();
+            }
+        });
+        let mut run = Box::pin(machine.run(Arc::new(product), options, &ctx));
+        // Polled once: the supervisor is at work on its own thread from then on.
+        let pending = block_on(async {
+            std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx).is_pending())).await
+        });
+        assert!(pending);
+        hears.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+
+    /// Starts the machine, which is told to end after `limit`.
+    pub(crate) fn run_for(&self, limit: Duration) -> RunReport {
+        let product = StandIn {
+            ends: Mutex::new(vec![Ends::Never]),
+            ..StandIn::new(&[], None)
+        };
+        let options = RunOptions::default().timeout(limit);
+        block_on(self.machine().run(Arc::new(product), options, &Ctx::none())).unwrap()
     }
 
     /// Starts the machine; `during` is called while it runs.
@@ -350,14 +387,20 @@ impl Running for Ran {
         &self.endpoint
     }
 
-    async fn wait(&mut self, _: &Ctx) -> Result<Ended> {
+    async fn wait(&mut self, ctx: &Ctx) -> Result<Ended> {
+        while self.end == Ends::Never {
+            ctx.check()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(match self.end {
-            Ends::PowerOff => Ended::PowerOff,
             Ends::Reboot => Ended::Reboot,
+            Ends::Crash => Ended::Crash("smoke".to_owned()),
+            Ends::PowerOff | Ends::Never => Ended::PowerOff,
         })
     }
 
     async fn stop(&mut self, _: Stop, _: &Ctx) -> Result<()> {
+        self.end = Ends::PowerOff;
         Ok(())
     }
 }
