@@ -96,7 +96,10 @@ pub(crate) fn translate(machine: &Resolved, capabilities: &Capabilities) -> Resu
     network(&mut argv, machine, board)?;
     plan.disks = disks::attach(&mut argv, machine, board, capabilities)?;
     plan.argv = argv.into_vec();
-    plan.files.push(arguments_file(machine, &plan.argv)?);
+    let arguments = arguments_file(machine, &plan.argv)?;
+    // QEMU opens no file of ours; this one is written last, as the mark that all the rest is there.
+    plan.entry = Some(arguments.path.clone());
+    plan.files.push(arguments);
     plan.gaps = gaps::gaps(machine, board);
     plan.notes = notes(machine);
     Ok(plan)
