@@ -1,20 +1,18 @@
 //! What the settings file says for each thing that a spec can ask for, read back by a foreign XML
-//! parser, and what is refused. Hostile values are in `hostile.rs`.
+//! parser. What is refused is in `refuse.rs`, hostile values are in `hostile.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 
 use roxmltree::{Document, Node};
-use stratavm::chain::Family;
 use stratavm::plan::{Content, Grade};
 use stratavm::resolved::Resolved;
 use stratavm::spec::{
-    Arch, Audio, BootDevice, Cdrom, Clock, Composition, Console, Controller, Direction, Display,
-    Firmware, GuestOs, MacAddress, Network, NetworkMode, Policy, Role, SecureBoot, Size, Switch,
-    Tpm,
+    Audio, BootDevice, Cdrom, Clock, Composition, Console, Controller, Direction, Display,
+    Firmware, GuestOs, MacAddress, Network, NetworkMode, Policy, Role, Size, Switch, Tpm,
 };
 use stratavm::testkit::Sample;
-use stratavm::{ErrorKind, Hypervisor, Plan};
+use stratavm::{Hypervisor, Plan};
 use stratavm_virtualbox::VirtualBox;
 
 const FOLDER: &str = "/store/machines/finance";

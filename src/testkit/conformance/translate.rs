@@ -149,8 +149,8 @@ fn in_config_folder(bench: &Bench) -> Outcome {
             "the entry {entry:?} is no file of the plan"
         ),
         None => ensure!(
-            seen.is_empty(),
-            "there are files, but none that the product opens"
+            seen.is_empty() || !plan.argv.is_empty(),
+            "the product opens no file of the plan and takes no arguments"
         ),
     }
     Ok(())
