@@ -57,9 +57,13 @@ impl Preview {
         ctx: &Ctx,
     ) -> Result<Self> {
         spec.validate()?;
-        let folder = std::path::absolute(spec_folder).map_err(|error| {
-            Error::io("the spec's folder has no absolute path", spec_folder, error)
-        })?;
+        // A spec that is named without a folder lies in the current one.
+        let folder = match spec_folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => spec_folder,
+        };
+        let folder = std::path::absolute(folder)
+            .map_err(|error| Error::io("the spec's folder has no absolute path", folder, error))?;
         let look = |layer: &LayerSpec| {
             look_up(spec, layer, &folder, store, ctx)
                 .map_err(|error| error.during(format!("layer {} has no usable image", layer.name)))

@@ -69,10 +69,10 @@ impl Store {
         }
         let images = self.layer_images(spec, spec_folder, ctx)?;
         let record = new_record(spec, spec_folder, options.family, &images)?;
-        for image in &images {
-            image.add_lease(record.id)?;
-        }
-        let made = self.fill(&machine, &record);
+        let leased = images
+            .iter()
+            .try_for_each(|image| image.add_lease(record.id));
+        let made = leased.and_then(|()| self.fill(&machine, &record));
         if made.is_err() {
             // Only leases without a machine are left behind if this fails as well; prune frees them.
             for image in &images {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use stratavm_disk::Durability;
 
+use super::files::Files;
 use super::record::{Record, RunRecord};
 use super::revision::LayerState;
 use crate::error::{Error, ErrorKind, Result};
@@ -76,6 +77,9 @@ impl Machine {
     /// # Errors
     /// What the file system says.
     pub fn is_running(&self) -> Result<bool> {
+        // Trying the long lock takes it for a moment: nobody who is about to run the machine may
+        // see that, so everybody who tries it holds the short one.
+        let _lock = self.lock()?;
         match self.run_lock() {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == ErrorKind::Busy => Ok(true),
@@ -146,7 +150,7 @@ impl Machine {
         FileLock::exclusive(&self.folder().join("lock"))
     }
 
-    /// The long lock, held by the supervisor from start to end.
+    /// The long lock, held by the supervisor from start to end. To be tried under the short lock.
     pub(super) fn run_lock(&self) -> Result<FileLock> {
         FileLock::try_exclusive(&self.folder().join("run.lock")).map_err(|error| {
             match error.kind() {
@@ -173,6 +177,26 @@ impl Machine {
             _lock: lock,
             _run: run,
         })
+    }
+
+    /// Removes what a change that failed has left behind. The record on disk says what that is,
+    /// whether the change came as far as its rename or not.
+    pub(super) fn sweep(&self) {
+        match self.record() {
+            Ok(record) => Files::new(self).collect(&record),
+            Err(error) => tracing::warn!(%error, "a failed change left files behind"),
+        }
+    }
+
+    /// Ends a change whose files are `made`: `record` becomes the truth, and what it no longer
+    /// names goes away; or else what was made does.
+    pub(super) fn conclude(&self, record: &Record, made: Result<()>) -> Result<()> {
+        let saved = made.and_then(|()| self.save(record));
+        match &saved {
+            Ok(()) => Files::new(self).collect(record),
+            Err(_) => self.sweep(),
+        }
+        saved
     }
 
     /// Clears a run that is over. Its heads stay: they hold what the guest wrote.

@@ -122,7 +122,6 @@ impl Machine {
         let _shared = self.store().lock_shared()?;
         let found = self.store().image(image)?;
         self.check_layer_image(&off.record, layer, &state.spec, &found)?;
-        found.add_lease(off.record.id)?;
         let same = current.image == *image && current.deltas.is_empty();
         if same && state.head.usage == Use::Untouched {
             let mut done = Operation::on(layer, Some(current.n));
@@ -145,7 +144,7 @@ impl Machine {
         state.spec.image = Some(image.to_string());
         state.spec.size = None;
         self.fresh_head(&mut off.record, layer, None)?;
-        self.commit(&off, layer)?;
+        self.commit_on(&off, layer, &found)?;
         let mut done = Operation::on(layer, Some(n));
         done.preserved = preserved;
         Ok(done)
@@ -176,7 +175,6 @@ impl Machine {
         let _shared = self.store().lock_shared()?;
         let found = self.store().image(image)?;
         self.check_layer_image(record, &layer.name, layer, &found)?;
-        found.add_lease(record.id)?;
         record.hardware = HardwareRecord::new(&ports);
         let head = Head {
             generation: record.next_generation(),
@@ -189,7 +187,7 @@ impl Machine {
             head,
             Timestamp::now(),
         ));
-        self.commit(&off, &layer.name)?;
+        self.commit_on(&off, &layer.name, &found)?;
         Ok(Operation::on(&layer.name, Some(1)))
     }
 
@@ -214,17 +212,17 @@ impl Machine {
             .ports
             .retain(|entry| entry.disk.as_str() != layer.as_str());
         let mut done = Operation::on(layer, None);
+        let mut made = Ok(());
         if let Some(removed) = removed {
             let holds = |state: &LayerState| state.revisions.iter().any(|r| !r.deltas.is_empty());
             if kept == Kept::Preserve && holds(&removed) {
-                files.make_head(record, &removed)?;
+                made = files.make_head(record, &removed);
                 record.removed.push(removed);
                 done.notes
                     .push("what the guest wrote to it is kept aside".to_owned());
             }
         }
-        self.save(record)?;
-        files.collect(record);
+        self.conclude(record, made)?;
         done.preserved = preserved;
         Ok(done)
     }
@@ -250,12 +248,11 @@ impl Machine {
             self.fresh_head(&mut off.record, layer, Some(*clean))?;
         }
         let files = Files::new(self);
-        for (layer, _) in &targets {
-            files.make_head(&off.record, off.record.layer(layer)?)?;
-        }
         if !targets.is_empty() {
-            self.save(&off.record)?;
-            files.collect(&off.record);
+            let made = targets
+                .iter()
+                .try_for_each(|(layer, _)| files.make_head(&off.record, off.record.layer(layer)?));
+            self.conclude(&off.record, made)?;
         }
         let layers = targets.into_iter().map(|(layer, _)| layer).collect();
         Ok(Operation {
@@ -330,10 +327,22 @@ impl Machine {
 
     /// Makes the new head of `layer`, saves, and removes what nothing refers to any more.
     fn commit(&self, off: &OffLock, layer: &Name) -> Result<()> {
-        let files = Files::new(self);
-        files.make_head(&off.record, off.record.layer(layer)?)?;
-        self.save(&off.record)?;
-        files.collect(&off.record);
-        Ok(())
+        let made = Files::new(self).make_head(&off.record, off.record.layer(layer)?);
+        self.conclude(&off.record, made)
+    }
+
+    /// As [`commit`](Self::commit), for a layer that is new on `image`: the image is reserved first.
+    fn commit_on(&self, off: &OffLock, layer: &Name, image: &Image) -> Result<()> {
+        let reserved = image.add_lease(off.record.id);
+        let done = reserved.and_then(|()| self.commit(off, layer));
+        let refers = |record: Record| {
+            let mut layers = record.layers.into_iter().chain(record.removed);
+            layers.any(|state| state.revisions.iter().any(|r| r.image == image.meta.digest))
+        };
+        if done.is_err() && self.record().is_ok_and(|record| !refers(record)) {
+            // A lease too many keeps an image longer than it need be: no reason for another error.
+            let _ = image.remove_lease(off.record.id);
+        }
+        done
     }
 }

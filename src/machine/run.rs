@@ -16,8 +16,9 @@ use super::folder::Machine;
 use super::record::RunRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host;
-use crate::hypervisor::{Ended, Endpoint, Hypervisor, Launch, Running, Stop};
+use crate::hypervisor::{Ended, Endpoint, Hypervisor, Launch, Running, State, Stop};
 use crate::spec::Composition;
+use crate::store::FileLock;
 use crate::timestamp::Timestamp;
 
 /// What a guest prints that refuses to compose its layers.
@@ -26,6 +27,9 @@ const REFUSED: &str = "strata: REFUSED ";
 const CONSOLE_TAIL: u64 = 64 << 10;
 /// How long a machine that was told to end may take to do so.
 const END_GRACE: Duration = Duration::from_secs(30);
+
+/// How often a stop looks at the machine.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Takes what happens in a run.
 type EventSink = Arc<dyn Fn(&RunEvent) + Send + Sync>;
@@ -176,14 +180,17 @@ impl Machine {
         options: &RunOptions,
         ctx: &Ctx,
     ) -> Result<RunReport> {
-        let _run = self.run_lock()?;
+        let _run = self.off()?;
         self.clear_stale()?;
         let console = self.console(backend)?;
         if let Some(path) = &console {
             // Products append, so that the boots of one run stand in one file.
             drop(fs::remove_file(path));
         }
-        let until = options.timeout.map(|timeout| Instant::now() + timeout);
+        // A time that no clock can say is none.
+        let until = options
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout));
         let since = Timestamp::now();
         let mut boots = 0;
         let ended = loop {
@@ -221,14 +228,19 @@ impl Machine {
     ) -> Result<RunEnd> {
         let plan = self.prepare(backend, run, ctx)?;
         let launch = Launch::new(plan, self.runtime_folder());
-        let mut running = backend.start(&launch, ctx).await?;
+        let waiting = until.map_or_else(|| ctx.clone(), |until| ctx.clone().with_deadline(until));
+        let started = backend.start(&launch, &waiting).await;
+        let mut running = match started {
+            Ok(running) => running,
+            Err(error) if error.kind() == ErrorKind::Timeout => return Ok(RunEnd::Timeout),
+            Err(error) => return Err(error),
+        };
         let endpoint = running.endpoint().clone();
         if let Err(error) = self.note_endpoint(&endpoint) {
             end(running.as_mut()).await;
             return Err(error);
         }
         options.tell(&RunEvent::Running(endpoint));
-        let waiting = until.map_or_else(|| ctx.clone(), |until| ctx.clone().with_deadline(until));
         match running.wait(&waiting).await {
             Ok(ended) => {
                 options.tell(&RunEvent::Ended(ended.clone()));
@@ -247,6 +259,12 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// The long lock of a machine that is off, and stays so but for us.
+    fn off(&self) -> Result<FileLock> {
+        let _lock = self.lock()?;
+        self.run_lock()
     }
 
     fn console(&self, backend: &dyn Hypervisor) -> Result<Option<PathBuf>> {
@@ -294,22 +312,36 @@ impl Machine {
         Some(RunEnd::Refused(escape(line.trim_end())))
     }
 
-    /// Stops the machine, wherever it is supervised.
+    /// Stops the machine, wherever it is supervised. A power-off returns once its supervisor has
+    /// ended, a request to shut down once the guest has it.
     ///
     /// # Errors
-    /// What the product says. A machine that is off is no error.
+    /// What the product says; [`ErrorKind::Busy`] if for 30 seconds there is nobody to ask, as
+    /// while the product is still coming up. A machine that is off is no error.
     pub async fn stop(&self, backend: &dyn Hypervisor, how: Stop, ctx: &Ctx) -> Result<()> {
-        if !self.is_running()? {
-            return Ok(());
+        let until = Instant::now() + END_GRACE;
+        let mut asked = None;
+        while self.is_running()? {
+            ctx.check()?;
+            let endpoint = self.record()?.run.and_then(|run| run.endpoint);
+            if let Some(endpoint) = endpoint.filter(|found| asked.as_ref() != Some(found)) {
+                backend.stop(&endpoint, how, ctx).await?;
+                if how != Stop::PowerOff && backend.state(&endpoint, ctx).await? != State::Off {
+                    return Ok(());
+                }
+                // This boot is over. Had the guest ended it by a reboot, another one follows.
+                asked = Some(endpoint);
+            }
+            if Instant::now() > until {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "the machine is about to start or to end, and nobody takes the request",
+                )
+                .next("try again in a moment"));
+            }
+            async_io::Timer::after(LOOK).await;
         }
-        match self.record()?.run.and_then(|run| run.endpoint) {
-            Some(endpoint) => backend.stop(&endpoint, how, ctx).await,
-            None => Err(Error::new(
-                ErrorKind::Busy,
-                "the machine is about to start or has just ended",
-            )
-            .next("try again in a moment")),
-        }
+        Ok(())
     }
 }
 

@@ -86,6 +86,19 @@ impl Machine {
         ctx: &stratavm_disk::Ctx,
     ) -> Result<Plan> {
         let _lock = self.lock()?;
+        let prepared = self.prepare_locked(backend, run, ctx);
+        if prepared.is_err() {
+            self.sweep();
+        }
+        prepared
+    }
+
+    fn prepare_locked(
+        &self,
+        backend: &dyn Hypervisor,
+        run: RunRecord,
+        ctx: &stratavm_disk::Ctx,
+    ) -> Result<Plan> {
         let mut record = self.record()?;
         let files = Files::new(self);
         let capabilities = backend.capabilities();
@@ -115,9 +128,10 @@ impl Machine {
             ..run
         });
         make_private_dir(&self.runtime_folder())?;
+        // The product's files are no truth: where they cannot be written, the old record stays.
+        plan.apply(self.store().volume(), ctx)?;
         self.save(&record)?;
         files.collect(&record);
-        plan.apply(self.store().volume(), ctx)?;
         Ok(plan)
     }
 

@@ -64,7 +64,14 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => Self::begin(&home, &record)?,
             Err(error) => return Err(error),
         }
-        let volume = crate::volume::probe(&home)?;
+        let volume = match crate::volume::probe(&home) {
+            // A full store can still be looked at, and things be deleted from it.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                tracing::warn!(%error, "the volume could not be tried out");
+                Volume::default()
+            }
+            found => found?,
+        };
         let images = ImageRoot::create(home.join("images"))?;
         Ok(Self {
             home,
