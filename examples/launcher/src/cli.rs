@@ -48,16 +48,19 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  stratavm translate finance.toml --product all --out plans")]
     Translate(Translate),
     /// Golden images and seeds.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  stratavm image add golden.raw")]
     Image(Image),
     /// Make a machine from a spec.
     #[command(after_help = "Example:\n  stratavm create finance.toml --product virtualbox")]
     Create(Create),
     /// List the machines.
+    #[command(after_help = "Example:\n  stratavm list --json")]
     List,
     /// Show what a machine is and does.
+    #[command(after_help = "Example:\n  stratavm status finance")]
     Status(Named),
     /// Delete a machine with everything its user wrote; images stay.
+    #[command(after_help = "Example:\n  stratavm delete finance")]
     Delete(Named),
     /// Start a machine on fresh heads.
     #[command(after_help = "Example:\n  stratavm start finance --wait --timeout 600")]
@@ -66,8 +69,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  stratavm stop finance --force")]
     Stop(Stop),
     /// Print what the guest wrote to its first serial port.
+    #[command(after_help = "Example:\n  stratavm console finance")]
     Console(Named),
     /// Show the layers of a machine, and what happens to each at the next start.
+    #[command(after_help = "Example:\n  stratavm layers finance")]
     Layers(Named),
     /// Show the revisions of a layer.
     #[command(after_help = "Example:\n  stratavm history finance home")]
@@ -88,9 +93,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  stratavm remove finance crm")]
     Remove(Remove),
     /// Bring everything but the user's own things back to clean.
+    #[command(after_help = "Example:\n  stratavm rejuvenate finance")]
     Rejuvenate(Named),
     /// Disk images by hand.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  stratavm disk info head-3.vmdk")]
     Disk(Disk),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  stratavm completions bash > stratavm.bash")]
@@ -131,8 +137,10 @@ pub(crate) enum Image {
   stratavm image add office.squashfs --fs squashfs --role apps --name office")]
     Add(ImageAdd),
     /// List the images of the store.
+    #[command(after_help = "Example:\n  stratavm image list")]
     List,
     /// Read an image again and compare it with its digest.
+    #[command(after_help = "Example:\n  stratavm image verify sha256c:5f0d...")]
     Verify(ImageVerify),
 }
 

@@ -9,6 +9,7 @@ use stratavm::{
 };
 
 use crate::cli::Cli;
+use crate::interrupt;
 use crate::output::Form;
 use crate::progress;
 
@@ -16,6 +17,7 @@ use crate::progress;
 pub(crate) struct Context {
     home: Option<PathBuf>,
     pub(crate) registry: Registry,
+    /// For short work: a signal ends the program at once.
     pub(crate) ctx: Ctx,
     pub(crate) form: Form,
 }
@@ -28,6 +30,12 @@ impl Context {
             ctx: progress::ctx(cli.form()),
             form: cli.form(),
         }
+    }
+
+    /// For long work, which a signal cancels.
+    pub(crate) fn cancellable(&self) -> &Ctx {
+        interrupt::cancel(self.ctx.cancel_token().clone());
+        &self.ctx
     }
 
     /// The store: `--home`, STRATAVM_HOME, or the platform's data folder.

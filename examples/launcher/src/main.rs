@@ -6,15 +6,20 @@
 mod cli;
 mod commands;
 mod context;
+mod interrupt;
 mod output;
 mod progress;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::refuse(&error),
+    };
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("STRATAVM_LOG"))
         .with_writer(std::io::stderr)

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use stratavm::ErrorKind;
 
 /// How the program answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub(crate) fn answer(answer: &Answer, form: Form) -> ExitCode {
     let _ = match form {
         Form::Json => writeln!(out, "{}", answer.json),
         Form::Text if answer.text.is_empty() => Ok(()),
-        Form::Text => writeln!(out, "{}", answer.text.trim_end_matches('\n')),
+        Form::Text => writeln!(out, "{}", visible(answer.text.trim_end_matches('\n'))),
     };
     match answer.outcome {
         Outcome::Done => ExitCode::SUCCESS,
@@ -64,24 +65,69 @@ pub(crate) fn answer(answer: &Answer, form: Form) -> ExitCode {
 /// Prints an error: what and where, its causes, the next step.
 pub(crate) fn error(error: &stratavm::Error, form: Form) -> ExitCode {
     let causes = causes(error);
+    let next = error.next_step().unwrap_or(usual_step(error.kind()));
     if form == Form::Json {
         let value = json!({"error": {
             "kind": error.kind().as_str(),
             "message": error.to_string(),
             "causes": causes,
-            "next": error.next_step(),
+            "next": next,
         }});
         let _ = writeln!(std::io::stdout().lock(), "{value}");
     }
-    let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "error: {error}");
+    let mut text = format!("error: {error}\n");
     for cause in causes {
-        let _ = writeln!(err, "  caused by: {cause}");
+        text.push_str("  caused by: ");
+        // A cause may be a list: one fault of a spec on each line.
+        text.push_str(&cause.replace('\n', "\n             "));
+        text.push('\n');
     }
-    if let Some(next) = error.next_step() {
-        let _ = writeln!(err, "  next: {next}");
-    }
+    text.push_str(&format!("  next: {next}\n"));
+    let _ = std::io::stderr()
+        .lock()
+        .write_all(visible(&text).as_bytes());
     ExitCode::FAILURE
+}
+
+/// What usually helps, for errors that know nothing better.
+fn usual_step(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid => "correct it and try again; `stratavm COMMAND --help` shows examples",
+        ErrorKind::NotFound => "check the path or name",
+        ErrorKind::Exists => "choose another name, or remove what is there",
+        ErrorKind::Busy => "stop what uses it, then try again",
+        ErrorKind::Unsupported => "change what was asked for; `stratavm doctor` shows what works",
+        ErrorKind::NotDriven => "translate the spec, and start it with the product itself",
+        ErrorKind::Unavailable => "install it; `stratavm doctor` shows what was found",
+        ErrorKind::Product => "read what the product said; STRATAVM_LOG=debug shows more",
+        ErrorKind::Malformed | ErrorKind::Mismatch => {
+            "put the file back as it was, from a copy or from where it came"
+        }
+        ErrorKind::FromTheFuture => "use a newer version of stratavm",
+        ErrorKind::NoSpace => "make room on the volume, or use a smaller disk, then try again",
+        ErrorKind::PermissionDenied => "see to it that you may write there, then try again",
+        ErrorKind::Cancelled => "give the command again",
+        ErrorKind::Timeout => "try again with more time",
+        _ => "try again; STRATAVM_LOG=debug shows more",
+    }
+}
+
+/// Text that cannot drive a terminal: whatever a guest, a product or a file put into it, control
+/// characters but line ends and tabs are shown as escapes, and so is what turns the line around.
+fn visible(text: &str) -> String {
+    let hidden = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hidden(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn causes(error: &stratavm::Error) -> Vec<String> {

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use crate::cli::{Disk, DiskCreate, DiskFormat};
 use crate::output::Answer;
 
+const MIB: u64 = 1 << 20;
+
 pub(crate) fn disk(command: &Disk) -> Result<Answer> {
     match command {
         Disk::Info(args) => info(&args.image),
@@ -80,6 +82,11 @@ fn create(args: &DiskCreate) -> Result<Answer> {
         (_, Some(wanted)) => wanted.bytes(),
         (None, None) => return Err(Error::invalid("say the disk's size")),
     };
+    if size == 0 || size % MIB != 0 {
+        return Err(Error::invalid("the size is no multiple of 1 MiB")
+            .at(&args.file)
+            .next("say it as in --size '8 GiB'"));
+    }
     let link = parent.map(|(link, _)| link);
     let spec = spec(format, &args.file, size, link)?;
     stratavm_disk::create(&args.file, &spec, &Volume::default(), Durability::Synced)?;

@@ -37,7 +37,7 @@ fn add_image(context: &Context, args: &ImageAdd) -> Result<Answer> {
         &args.file,
         &options,
         store.volume(),
-        &context.ctx,
+        context.cancellable(),
     )?;
     let digest = added.image.meta.digest;
     let known = added.outcome == Adding::Existing;
@@ -124,7 +124,7 @@ fn verify(context: &Context, args: &ImageVerify) -> Result<Answer> {
     {
         store.image(&args.digest)?;
     }
-    let verified = store.images().verify(&args.digest, &context.ctx)?;
+    let verified = store.images().verify(&args.digest, context.cancellable())?;
     let changed = verified.changed.iter().map(|extent| {
         let change = match &extent.change {
             Change::Missing => "missing".to_owned(),

@@ -142,9 +142,10 @@ pub(crate) fn update(context: &Context, args: &Update) -> Result<Answer> {
     layer.image = Some(args.image.clone());
     layer.size = None;
     // The image is relative to where the command is given, not to the spec's old folder.
-    let image = machine
-        .store()
-        .layer_image(&record.spec, &layer, Path::new(""), &context.ctx)?;
+    let image =
+        machine
+            .store()
+            .layer_image(&record.spec, &layer, Path::new(""), context.cancellable())?;
     let done = machine.update(
         &args.of.layer,
         &image.meta.digest,
@@ -160,7 +161,7 @@ pub(crate) fn add(context: &Context, args: &Add) -> Result<Answer> {
     let folder = args.layer_spec.parent().unwrap_or(Path::new(""));
     let image = machine
         .store()
-        .layer_image(&record.spec, &layer, folder, &context.ctx)?;
+        .layer_image(&record.spec, &layer, folder, context.cancellable())?;
     if layer.image.is_some() {
         layer.image = Some(image.meta.digest.to_string());
     }

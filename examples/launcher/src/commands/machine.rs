@@ -32,7 +32,7 @@ pub(crate) fn create(context: &Context, args: &Create) -> Result<Answer> {
     let folder = args.spec.parent().unwrap_or(Path::new(""));
     let machine = context
         .store()?
-        .create(&spec, folder, &options, &context.ctx)?;
+        .create(&spec, folder, &options, context.cancellable())?;
     let record = machine.record()?;
     Ok(Answer::new(
         format!(

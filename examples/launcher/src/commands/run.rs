@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stratavm::capability::Feature;
 use stratavm::hypervisor::Stop as How;
-use stratavm::machine::{OnReboot, RunEnd, RunEvent, RunOptions, escape};
+use stratavm::machine::{OnReboot, RunEnd, RunEvent, RunOptions, RunReport, escape};
 use stratavm::plan::Grade;
 use stratavm::spec::Name;
 use stratavm::{Error, ErrorKind, Result, Vm, block_on};
@@ -49,7 +49,16 @@ pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
         options = options.on_event(tell);
     }
     let vm = Vm::new(machine, backend);
-    let report = block_on(vm.run(options, &context.ctx))?;
+    let ran = block_on(vm.run(options, context.cancellable()));
+    if context.ctx.cancel_token().is_cancelled() && (ran.is_ok() || is_cancelled(&ran)) {
+        // A terminal sends its signal to the product as well: whoever was first, the user ended it.
+        return Err(Error::new(
+            ErrorKind::Cancelled,
+            format!("interrupted: machine {} was switched off", args.name),
+        )
+        .next(format!("stratavm start {} --wait", args.name)));
+    }
+    let report = ran?;
     let (detail, hint) = match &report.end {
         RunEnd::Crash(seen) => (Some(seen.clone()), None),
         RunEnd::Refused(said) => (None, Some(said.clone())),
@@ -61,10 +70,11 @@ pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
         _ => Outcome::Failed,
     };
     let mut text = format!(
-        "{} ended: {} after {} boot(s)",
+        "{} ended: {} after {} boot{}",
         args.name,
         report.end.as_str(),
-        report.boots
+        report.boots,
+        if report.boots == 1 { "" } else { "s" }
     );
     for line in detail.iter().chain(&hint) {
         text.push_str(&format!("\n  {}", escape(line)));
@@ -89,13 +99,18 @@ pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
     })
 }
 
+fn is_cancelled(ran: &Result<RunReport>) -> bool {
+    ran.as_ref()
+        .is_err_and(|error| error.kind() == ErrorKind::Cancelled)
+}
+
 /// What happens, for people: on stderr, so that stdout holds the answer alone.
 #[allow(clippy::print_stderr)]
 fn tell(event: &RunEvent) {
     match event {
         RunEvent::Preparing(1) => eprintln!("preparing fresh heads"),
         RunEvent::Preparing(boot) => eprintln!("the guest rebooted: boot {boot} on fresh heads"),
-        RunEvent::Running(_) => eprintln!("running"),
+        RunEvent::Running(_) => eprintln!("running; Ctrl-C switches it off"),
         _ => {}
     }
 }

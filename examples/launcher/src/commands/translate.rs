@@ -14,7 +14,7 @@ pub(crate) fn translate(context: &Context, args: &Translate) -> Result<Answer> {
     let spec = VmSpec::from_path(&args.spec)?;
     let store = context.named_store()?;
     let folder = args.spec.parent().unwrap_or(Path::new(""));
-    let preview = Preview::new(&spec, folder, store.as_ref(), &context.ctx)?;
+    let preview = Preview::new(&spec, folder, store.as_ref(), context.cancellable())?;
     if args.product != "all" {
         let backend = context.backend(&args.product)?;
         let plan = write(context, &preview, backend.as_ref(), &args.out)?;
