@@ -87,7 +87,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error of this crate. See the [module](self) for how it is built.
+/// An error of this crate. Made with [`Error::new`] and what may be added to it.
 pub struct Error(Box<Inner>);
 
 struct Inner {

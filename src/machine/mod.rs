@@ -2,7 +2,7 @@
 //!
 //! `machine.json` ([`record`]) is the only truth; every operation writes new files, makes them
 //! durable, and then replaces that one file by a rename. Killed at any point it leaves the old
-//! state or the new one. Running a machine is in [`run`].
+//! state or the new one. Running a machine is in `run`.
 
 mod create;
 mod files;

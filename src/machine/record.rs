@@ -1,7 +1,7 @@
 //! `machine.json`: the only truth about a machine.
 //!
 //! Its types, and reading them from bytes with every rule checked. Replacing the file is in
-//! [`super::folder`].
+//! `super::folder`.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! The revisions of one layer: a tree with a current node, and the head on top of it.
 //!
-//! Pure data and its rules; the files behind it are made in [`super::files`].
+//! Pure data and its rules; the files behind it are made in `super::files`.
 
 use serde::{Deserialize, Serialize};
 

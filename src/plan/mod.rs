@@ -1,7 +1,7 @@
 //! A plan: what a backend makes of a resolved machine, as inert data.
 //!
-//! A plan can be printed ([`display`]), compared, hashed and applied ([`apply`]); making one needs
-//! no product and touches nothing.
+//! A plan can be printed (its `Display`), compared, hashed and applied ([`Plan::apply`]); making one
+//! needs no product and touches nothing.
 
 mod apply;
 mod display;

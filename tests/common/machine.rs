@@ -388,9 +388,11 @@ impl Running for Ran {
     }
 
     async fn wait(&mut self, ctx: &Ctx) -> Result<Ended> {
-        while self.end == Ends::Never {
-            ctx.check()?;
-            std::thread::sleep(Duration::from_millis(5));
+        if self.end == Ends::Never {
+            loop {
+                ctx.check()?;
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         Ok(match self.end {
             Ends::Reboot => Ended::Reboot,

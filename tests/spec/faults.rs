@@ -148,7 +148,7 @@ fn each_mended_fault_goes_away() {
             "size = \"3 TiB\"",
             "size = \"2 TiB\"\nwrites = \"keep\"\nrejuvenate = \"keep\"\npaths = [\"/odd\"]",
         ),
-        ("2 TiB", "2097151 MiB"),
+        ("2 TiB", "2096895 MiB"),
         ("slot = 20", "slot = 14"),
         (
             "writes = \"keep\"\npaths = []",

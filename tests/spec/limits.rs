@@ -186,7 +186,7 @@ fn specs_built_in_code_follow_the_same_rules() {
         faults.to_string(),
         "title: a title may not hold '\\n' (character 2)\n\
          hardware.cpus: 0 is not between 1 and 64\n\
-         layer[0].size (layer os): 5 bytes is not between 1 MiB and 2097151 MiB\n\
+         layer[0].size (layer os): 5 bytes is not between 1 MiB and 2096895 MiB\n\
          layer[0].size (layer os): os layers start from an `image`, not blank\n\
          name: a table for others is called x-NAME, NAME being 1 to 64 of a-z, 0-9 and '-'"
     );

@@ -18,8 +18,9 @@ pub(super) use slots::SLOTS;
 
 /// Smallest disk: 1 MiB, which is also what every disk's size is a multiple of.
 const SMALLEST_DISK: Size = Size::from_mib(1);
-/// Largest disk: 2 TiB - 1 MiB, as sectors are counted in 32 bits by some formats and products.
-const LARGEST_DISK: Size = Size::from_mib((2 << 20) - 1);
+/// Largest disk: 2 TiB - 257 MiB. Both families count the sectors of a *full* file in 32 bits, and
+/// its tables take the rest.
+const LARGEST_DISK: Size = Size::from_mib((2 << 20) - 257);
 /// Smallest disk that has room for a partition table and a file system.
 const SMALLEST_FORMATTED: Size = Size::from_mib(8);
 
