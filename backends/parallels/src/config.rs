@@ -71,7 +71,7 @@ pub(crate) fn config(machine: &Resolved, attached: &Attached, pvm: &Path) -> Res
     Ok(Config {
         text,
         gaps,
-        notes: notes(machine),
+        notes: notes(machine, attached),
     })
 }
 
@@ -269,7 +269,7 @@ fn clock(clock: Clock, gaps: &mut Vec<Gap>) {
     ));
 }
 
-fn notes(machine: &Resolved) -> Vec<String> {
+fn notes(machine: &Resolved, attached: &Attached) -> Vec<String> {
     let mut notes = Vec::new();
     let host = if machine.spec.guest.arch == Arch::Aarch64 {
         "Apple silicon"
@@ -281,6 +281,15 @@ fn notes(machine: &Resolved) -> Vec<String> {
         notes.push(
             "not proved: that Parallels takes adapter addresses outside its own 00:1c:42"
                 .to_owned(),
+        );
+    }
+    if attached
+        .places
+        .iter()
+        .any(|place| place.interface == facts::INTERFACE_NVME)
+    {
+        notes.push(
+            "not proved: that InterfaceType 3 is NVMe, and how many disks it takes".to_owned(),
         );
     }
     notes.push(

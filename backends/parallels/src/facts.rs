@@ -16,15 +16,15 @@ pub(crate) const NEEDS: &str = "Parallels Desktop 26.3";
 /// The date that stands for "never". `[S]`
 pub(crate) const NEVER: &str = "1752-01-01 00:00:00";
 
-/// Devices on each bus: SATA 6 and IDE 4 `[S]` (Virtuozzo), SCSI 15 beside the adapter `[S]`, NVMe
-/// `[K]`.
+/// Devices on each bus: SATA 6 and IDE 4 `[S]` (Virtuozzo), SCSI 15 beside the adapter `[S]`. How
+/// many NVMe takes is not known; as many as VMware's `[K]`, so that no guess refuses a machine.
 pub(crate) const SATA_PORTS: u32 = 6;
 /// See [`SATA_PORTS`]. Unit 7 is the adapter, so the highest is 15.
 pub(crate) const SCSI_UNITS: u32 = 15;
 /// See [`SATA_PORTS`].
 pub(crate) const IDE_UNITS: u32 = 4;
 /// See [`SATA_PORTS`].
-pub(crate) const NVME_UNITS: u32 = 6;
+pub(crate) const NVME_UNITS: u32 = 15;
 
 /// `InterfaceType`: 0 to 2 `[S]`, 3 `[K]` (virtio on Virtuozzo).
 pub(crate) const INTERFACE_IDE: u32 = 0;
