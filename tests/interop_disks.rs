@@ -12,7 +12,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::readers::{Reader, file_digest};
+use common::readers::{Reader, pieces_digest};
 use stratavm_disk::hdd::{DiskDescriptor, HdsSpec, Image, ImageKind, LEAF_GUID, Shot, Storage};
 use stratavm_disk::vmdk::{AdapterType, Cid, FlatExtent, FlatSpec, ParentLink, SparseSpec};
 use stratavm_disk::{Durability, ImageSpec, Patch, Volume, create};
@@ -58,7 +58,7 @@ impl Store {
     fn digest(&self, disk: &[u8]) -> String {
         let path = self.root.join("expected.raw");
         fs::write(&path, disk).unwrap();
-        file_digest(&path).unwrap()
+        pieces_digest(&[(path, disk.len() as u64)]).unwrap()
     }
 }
 

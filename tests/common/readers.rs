@@ -37,6 +37,7 @@ pub(crate) enum Reader {
     Xmllint,
     QemuVmdk,
     QemuHds,
+    Qemu,
 }
 
 /// What a reader sees in each file: its document, or its words of refusal.
@@ -62,6 +63,7 @@ impl Reader {
             Self::VirtV2v => "virt-v2v",
             Self::Xmllint => "xmllint",
             Self::QemuVmdk | Self::QemuHds => "qemu-img",
+            Self::Qemu => "qemu-system",
         }
     }
 
@@ -79,6 +81,7 @@ impl Reader {
             Self::Xmllint => "xmllint.py",
             Self::QemuVmdk => "qemu_chain.py",
             Self::QemuHds => "qemu_hds.py",
+            Self::Qemu => "qemu_argv.py",
         }
     }
 
@@ -95,6 +98,7 @@ impl Reader {
             Self::VirtV2v => Needs::Program("virt-v2v"),
             Self::Xmllint => Needs::Program("xmllint"),
             Self::QemuVmdk | Self::QemuHds => Needs::Program("qemu-img"),
+            Self::Qemu => Needs::Program("qemu-system-x86_64"),
         }
     }
 
@@ -154,28 +158,28 @@ impl Reader {
     }
 }
 
-/// The digest that `digest` in `tests/readers/common.py` makes of the same bytes, of a disk of `size` bytes.
-pub(crate) fn content_digest(mut disk: impl Read + Seek, size: u64) -> io::Result<String> {
+/// The digest that `digest` in `tests/readers/common.py` makes of these raw files as one disk. Each is a path and its
+/// bytes, a multiple of 1 MiB.
+pub(crate) fn pieces_digest(files: &[(PathBuf, u64)]) -> io::Result<String> {
     let mut sha = Sha256::new();
     let mut piece = vec![0; MIB as usize];
-    for offset in sampled(size) {
-        let length = MIB.min(size - offset) as usize;
-        disk.seek(SeekFrom::Start(offset))?;
-        disk.read_exact(&mut piece[..length])?;
-        sha.update(&piece[..length]);
+    for mut offset in sampled(files.iter().map(|(_, bytes)| bytes).sum()) {
+        for (path, bytes) in files {
+            if offset < *bytes {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(offset))?;
+                file.read_exact(&mut piece)?;
+                sha.update(&piece);
+                break;
+            }
+            offset -= bytes;
+        }
     }
     Ok(sha
         .finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect())
-}
-
-/// The digest of a raw file as a disk.
-pub(crate) fn file_digest(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    content_digest(file, size)
 }
 
 /// All of a small disk, every 32nd part of a large one, and its end.

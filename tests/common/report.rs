@@ -2,7 +2,7 @@
 //! the file that `STRATAVM_REPORT` names, which `cargo xtask test` makes its closing table of. Without that variable
 //! nothing is written. Other packages' tests use it by `#[path = "../../../tests/common/report.rs"] mod report;`.
 //!
-//! A line is `phase TAB reader TAB what TAB ok|skip TAB reason`; keep `what` to a kind ("vmx", "vmdk chain"), so that
+//! A line is `phase TAB reader TAB what TAB ok|skip|blind TAB reason`; keep `what` to a kind ("vmx", "vmdk chain"), so that
 //! the table counts instead of listing.
 #![allow(dead_code, reason = "not every test uses every part")]
 
@@ -23,6 +23,11 @@ pub(crate) fn skip(reader: &str, what: &str, reason: &str) {
         env::var_os("STRATAVM_STRICT").is_none(),
         "{reader} of {what} skipped: {reason}"
     );
+}
+
+/// What `reader` cannot see, and why.
+pub(crate) fn blind(reader: &str, what: &str, why: &str) {
+    append(reader, what, "blind", why);
 }
 
 fn append(reader: &str, what: &str, how: &str, reason: &str) {

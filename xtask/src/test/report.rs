@@ -1,5 +1,5 @@
 //! What the tests report beside passing and failing: which reader read what, and what was skipped. One line each,
-//! `phase TAB reader TAB what TAB ok|skip TAB reason`, appended by `tests/common/report.rs`.
+//! `phase TAB reader TAB what TAB ok|skip|blind TAB reason`, appended by `tests/common/report.rs`.
 
 use std::fs;
 use std::io::Write;
@@ -17,8 +17,17 @@ pub(crate) struct Reading {
     pub(crate) phase: String,
     pub(crate) reader: String,
     pub(crate) what: String,
-    /// `None` when it was read; else why it was not.
-    pub(crate) skip: Option<String>,
+    pub(crate) how: How,
+}
+
+/// What became of a reading.
+#[derive(Debug, PartialEq)]
+pub(crate) enum How {
+    Read,
+    /// The reader is not there, and why.
+    Skipped(String),
+    /// The reader cannot see it, and why.
+    Blind(String),
 }
 
 impl File {
@@ -59,24 +68,26 @@ impl Reading {
                 "a test reported a line that is not one: {line:?}"
             )));
         };
-        let skip = match how {
-            "ok" => None,
-            "skip" => Some(reason.to_owned()),
-            _ => return Err(Error::new(format!("neither ok nor skip: {line:?}"))),
+        let how = match how {
+            "ok" => How::Read,
+            "skip" => How::Skipped(reason.to_owned()),
+            "blind" => How::Blind(reason.to_owned()),
+            _ => return Err(Error::new(format!("not ok, skip or blind: {line:?}"))),
         };
         Ok(Self {
             phase: phase.into(),
             reader: reader.into(),
             what: what.into(),
-            skip,
+            how,
         })
     }
 
     /// In words, when it is a skip.
     pub(crate) fn skipped(&self) -> Option<String> {
-        self.skip
-            .as_ref()
-            .map(|reason| format!("{} of {}: {reason}", self.reader, self.what))
+        match &self.how {
+            How::Skipped(reason) => Some(format!("{} of {}: {reason}", self.reader, self.what)),
+            _ => None,
+        }
     }
 }
 
@@ -88,7 +99,7 @@ mod tests {
     #[test]
     fn a_line_is_read_and_a_strange_one_refused() {
         let read = Reading::parse("interop\tvirsh\tvmx\tok\t").unwrap();
-        assert_eq!((read.reader.as_str(), &read.skip), ("virsh", &None));
+        assert_eq!((read.reader.as_str(), &read.how), ("virsh", &How::Read));
         let skipped = Reading::parse("interop\tvirsh\tvmx\tskip\tnot installed").unwrap();
         assert_eq!(skipped.skipped().unwrap(), "virsh of vmx: not installed");
         assert!(Reading::parse("interop\tvirsh").is_err());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::Reading;
+use super::report::{How, Reading};
 use super::{Outcome, Skips};
 
 /// Prints it; true when the run failed.
@@ -25,6 +25,7 @@ pub(super) fn print(outcomes: &[Outcome], readings: &[Reading], skips: Skips) ->
         );
     }
     print_readers(readings);
+    print_blind(readings);
     print_lines("skipped, and why", outcomes, |outcome| &outcome.skips);
     print_lines("failed", outcomes, |outcome| &outcome.failures);
 
@@ -57,7 +58,7 @@ fn result(outcome: &Outcome, skips: Skips) -> &'static str {
 /// Which program that is not ours read what, and how often.
 fn print_readers(readings: &[Reading]) {
     let mut read: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for reading in readings.iter().filter(|reading| reading.skip.is_none()) {
+    for reading in readings.iter().filter(|reading| reading.how == How::Read) {
         *read.entry((&reading.reader, &reading.what)).or_default() += 1;
     }
     if read.is_empty() {
@@ -66,6 +67,23 @@ fn print_readers(readings: &[Reading]) {
     println!("\n{:<26}{:<44}{:>8}", "read or run by", "what", "times");
     for ((reader, what), times) in read {
         println!("{reader:<26}{what:<44}{times:>8}");
+    }
+}
+
+/// What readers cannot see of what they read, so that it is known what their agreement does not say.
+fn print_blind(readings: &[Reading]) {
+    let blind: BTreeSet<(&str, &str, &str)> = readings
+        .iter()
+        .filter_map(|reading| match &reading.how {
+            How::Blind(why) => Some((reading.reader.as_str(), reading.what.as_str(), why.as_str())),
+            _ => None,
+        })
+        .collect();
+    if !blind.is_empty() {
+        println!("\nnot seen by a reader, and why");
+    }
+    for (reader, what, why) in blind {
+        println!("  {reader}: {what}: {why}");
     }
 }
 
