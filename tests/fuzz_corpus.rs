@@ -7,6 +7,7 @@ use std::path::Path;
 
 use stratavm::VmSpec;
 use stratavm::image::ImageMeta;
+use stratavm::machine::record::Record;
 use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
 use stratavm_disk::vmdk::{Descriptor, SparseHeader};
 
@@ -71,6 +72,15 @@ fn spec_seeds_are_accepted() {
 fn store_seeds_are_accepted() {
     every_seed("image_json", |bytes, _| {
         ImageMeta::parse(bytes)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn machine_seeds_are_accepted() {
+    every_seed("machine_json", |bytes, _| {
+        Record::parse(bytes)
             .map(drop)
             .map_err(|error| error.to_string())
     });

@@ -251,8 +251,9 @@ pub(crate) fn libvirt(seen: &Value, one: &Translated) -> Values {
     };
     let mut disks = devices.all("disk");
     // On IDE the first drive has the last port.
-    disks.sort_by_key(|disk| {
-        std::cmp::Reverse(number(*disk, "address@bus") * 2 + number(*disk, "address@unit"))
+    disks.sort_by_key(|disk| match disk.value("target@bus") {
+        Some("ide") => 3 - number(*disk, "address@bus") * 2 - number(*disk, "address@unit"),
+        _ => number(*disk, "address@controller") * 6 + number(*disk, "address@unit"),
     });
     for disk in disks {
         let path = absolute(config, disk.value("source@file").unwrap_or_default());
