@@ -1,5 +1,9 @@
-//! What VirtualBox can do, as data. Evidence: booted on VirtualBox 7.2.22 where a firmware stands
-//! behind a controller; the grades follow its user manual, section "Locking Down the VirtualBox GUI".
+//! What VirtualBox can do, as data.
+//!
+//! Evidence: machines of this backend booted by BIOS from IDE, SATA, SCSI and virtio on 7.2.22, with
+//! a golden of three extents under a frozen delta, and a reset ended the run; UEFI and NVMe are
+//! unproved. (That BIOS does not read back what a guest writes to virtio-scsi through it.) The grades
+//! follow its user manual, "Locking Down the VirtualBox GUI".
 
 use stratavm::capability::{Capabilities, ControllerCapability, Feature};
 use stratavm::chain::Family;

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use stratavm::capability::Capabilities;
+use stratavm::capability::{Capabilities, ControllerCapability};
 use stratavm::chain::{Member, MemberRole};
 use stratavm::resolved::{Resolved, ResolvedDisk, relative_path, slash_path};
-use stratavm::spec::{BootDevice, Controller};
+use stratavm::spec::{BootDevice, Controller, Firmware};
 use stratavm::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
@@ -213,27 +213,52 @@ fn check_boot(machine: &Resolved, can: &Capabilities, disks: &[Placed<'_>]) -> R
         return Ok(());
     };
     let firmware = machine.spec.hardware.firmware;
-    let booting = disks.iter().find(|placed| placed.disk.name == boot.name);
-    let Some(kind) = booting.map(|placed| placed.kind) else {
+    let Some(booting) = disks.iter().find(|placed| placed.disk.name == boot.name) else {
         return Ok(());
     };
-    if can
-        .controller(kind)
-        .is_some_and(|known| known.boots.contains(&firmware))
-    {
+    let kind = booting.kind;
+    let boots = |known: &&ControllerCapability| known.boots.contains(&firmware);
+    if !can.controller(kind).is_some_and(|known| boots(&known)) {
+        let others: Vec<_> = can.controllers.iter().filter(boots).collect();
+        let others: Vec<_> = others.iter().map(|known| known.kind.as_str()).collect();
+        let what = format!(
+            "layer.{}.controller: {firmware} does not boot from {kind}",
+            boot.name
+        );
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .next(format!("use one of: {}", others.join(", "))));
+    }
+    if firmware != Firmware::Bios {
         return Ok(());
     }
-    let others: Vec<_> = can
-        .controllers
+    match disks
         .iter()
-        .filter(|known| known.boots.contains(&firmware))
-        .map(|known| known.kind.as_str())
-        .collect();
-    let what = format!(
-        "layer.{}.controller: {firmware} does not boot from {kind}",
-        boot.name
-    );
-    Err(Error::new(ErrorKind::Unsupported, what).next(format!("use one of: {}", others.join(", "))))
+        .find(|placed| bios_rank(placed) < bios_rank(booting))
+    {
+        None => Ok(()),
+        Some(first) => {
+            let (other, place) = (&first.disk.name, first.place());
+            let what = format!(
+                "layer.{}.controller: bios boots from its first disk, which is {other} at {place}",
+                boot.name
+            );
+            Err(Error::new(ErrorKind::Unsupported, what)
+                .next("put that layer on the os's controller, or the os on ide or sata"))
+        }
+    }
+}
+
+/// Where the BIOS comes to a disk when it counts them, which is also where it boots from: IDE, then
+/// AHCI, then SCSI, whatever `Bootable` says (7.2.22). It does not see NVMe at all.
+fn bios_rank(placed: &Placed<'_>) -> (u32, u32) {
+    let kind = match placed.kind {
+        Controller::Ide => 0,
+        Controller::Sata => 1,
+        Controller::Scsi => 2,
+        Controller::Virtio => 3,
+        _ => 4,
+    };
+    (kind, placed.disk.slot)
 }
 
 fn controller(kind: Controller, devices: &[(u32, &'static str, Uuid)], bootable: bool) -> Element {

@@ -27,7 +27,7 @@ type Refusal = (fn(&mut Sample), ErrorKind, &'static str);
 
 #[test]
 fn what_virtualbox_cannot_do_is_refused_by_key() {
-    let cases: [Refusal; 11] = [
+    let cases: [Refusal; 12] = [
         (
             |s| s.spec.guest.arch = Arch::Aarch64,
             ErrorKind::Unsupported,
@@ -55,6 +55,14 @@ fn what_virtualbox_cannot_do_is_refused_by_key() {
             },
             ErrorKind::Unsupported,
             "layer.os.controller: uefi does not boot from scsi",
+        ),
+        (
+            |s| {
+                s.spec.layers[0].controller = Some(Controller::Scsi);
+                s.spec.layers[1].controller = Some(Controller::Sata);
+            },
+            ErrorKind::Unsupported,
+            "layer.os.controller: bios boots from its first disk, which is home at AHCI port 0",
         ),
         (
             |s| s.spec.layers[1].slot = Some(30),
