@@ -204,13 +204,30 @@ impl Machine {
     ) -> Result<(u64, Vec<Patch>)> {
         let mut lines = Vec::new();
         for layer in &record.layers {
-            let image = self.store().image(&layer.current()?.image)?;
-            let fresh = self.freshness(record, files, layer, &image)?;
-            lines.push(manifest_line(&layer.spec, &image.meta.partitions, fresh)?);
+            let line = self
+                .manifest_line_of(record, files, layer)
+                .map_err(|error| {
+                    let (machine, layer) = (&record.name, layer.name());
+                    error
+                        .during(format!("layer {layer} cannot be used as it is"))
+                        .next(format!("stratavm history {machine} {layer}"))
+                })?;
+            lines.push(line);
         }
         let generation = record.session.map_or(0, |session| session.generation);
         let session = SessionDisk::new(record.identity(), generation, size.bytes(), lines)?;
         Ok((session.size, session.patches))
+    }
+
+    fn manifest_line_of(
+        &self,
+        record: &Record,
+        files: &Files<'_>,
+        layer: &LayerState,
+    ) -> Result<ManifestLine> {
+        let image = self.store().image(&layer.current()?.image)?;
+        let fresh = self.freshness(record, files, layer, &image)?;
+        manifest_line(&layer.spec, &image.meta.partitions, fresh)
     }
 
     /// Whether the guest may format a layer: it starts from a blank image, keeps what is written,

@@ -1,7 +1,8 @@
 //! Files made once and kept under the build folder, named by what they were made from. Removes nothing but old
 //! versions of the same thing.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -81,6 +82,18 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
         Err(_) => Ok(()),
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path).at(path.display()),
         Ok(_) => fs::remove_file(path).at(path.display()),
+    }
+}
+
+/// SHA-256 of a file.
+pub(crate) fn digest_of(path: &Path) -> Result<String, Error> {
+    let mut file = File::open(path).at(path.display())?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).at(path.display())? {
+            0 => return Ok(hex(&hash.finalize())),
+            read => hash.update(&buffer[..read]),
+        }
     }
 }
 

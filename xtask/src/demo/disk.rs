@@ -34,8 +34,7 @@ const GPTMBR: [&str; 2] = [
 ];
 
 /// What the kernel gets to hear. All but the first two only shorten a boot without hardware virtualization.
-const COMMAND_LINE: &str =
-    "console=ttyS0 boot=strata quiet panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable";
+const COMMAND_LINE: &str = "console=ttyS0 boot=strata quiet panic=-1 nokaslr no5lvl mitigations=off no_timer_check tsc=reliable";
 
 /// Writes a bootable FAT file system, a multiple of 1 MiB, for a partition that starts at 1 MiB.
 pub(crate) fn boot_partition(
