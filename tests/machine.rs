@@ -322,6 +322,27 @@ fn a_running_machine_is_busy() {
 }
 
 #[test]
+fn asking_whether_a_machine_runs_keeps_nobody_from_using_it() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let harness = Harness::new();
+    let machine = harness.machine();
+    let asking = AtomicBool::new(true);
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while asking.load(Ordering::Relaxed) {
+                assert!(!machine.is_running().unwrap());
+            }
+        });
+        let done: Result<Vec<_>, _> = (0..50)
+            .map(|_| machine.snapshot(&name("home"), None))
+            .collect();
+        asking.store(false, Ordering::Relaxed);
+        done
+    });
+    assert_eq!(done.unwrap().len(), 50);
+}
+
+#[test]
 fn delete_takes_the_machine_and_its_leases_and_leaves_the_images() {
     let harness = Harness::new();
     let store = harness.store().clone();

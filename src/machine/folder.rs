@@ -239,6 +239,7 @@ fn allocated(found: &std::fs::Metadata) -> u64 {
 /// A machine that is off and stays so while this is held, with its record.
 pub(super) struct OffLock {
     pub(super) record: Record,
-    _lock: FileLock,
+    // Dropped in this order: who gets the short lock must not find the long one taken by us.
     _run: FileLock,
+    _lock: FileLock,
 }

@@ -11,7 +11,7 @@ use super::revision::{Head, LayerState, NewRevision, Reason, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, ImageDigest};
 use crate::slot;
-use crate::spec::{LayerSpec, Name, Rejuvenate, Writes};
+use crate::spec::{Composition, LayerSpec, Name, Rejuvenate, Writes};
 use crate::timestamp::Timestamp;
 
 /// What an operation does with what the guest wrote to the layer since its last revision.
@@ -61,7 +61,9 @@ impl Machine {
         let n = files.freeze(&mut off.record, layer, label, Reason::Snapshot)?;
         let state = off.record.layer(layer)?;
         let mut done = Operation::on(layer, Some(n));
-        if state.spec.effective_writes() == Writes::Discard {
+        // Under `disks` the head holds all that the guest wrote; under `linux` it is overlaid.
+        let overlaid = off.record.spec.guest.composition == Composition::Linux;
+        if overlaid && state.spec.effective_writes() == Writes::Discard {
             done.notes.push(
                 "the layer's writes are discarded at every start: the snapshot holds what was \
                  written to its disk in the last run, not what the guest kept in its session"

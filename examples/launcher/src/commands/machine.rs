@@ -36,7 +36,7 @@ pub(crate) fn create(context: &Context, args: &Create) -> Result<Answer> {
     let record = machine.record()?;
     Ok(Answer::new(
         format!(
-            "created {}: `stratavm start {}` starts it",
+            "created {}: `stratavm start {} --wait` starts it",
             record.name, record.name
         ),
         json!({

@@ -69,6 +69,44 @@ impl Drop for Small {
     }
 }
 
+/// A start that gets as far as a QEMU that refuses, or that runs out of room before.
+#[test]
+fn a_start_without_room_leaves_the_store_as_it_was() {
+    let Some(small) = Small::mount("a full volume") else {
+        return;
+    };
+    let mut home = Home::new().with_store(&small.path().join("home"));
+    home.desk(&BootSector::new());
+    let qemu = "[ \"$1\" = --version ] && echo 'QEMU emulator version 7.2.22'";
+    crate::run::script_on_path(&mut home, &format!("#!/bin/sh\n{qemu}\n"));
+    // What is made for the product is never truth, and made anew by every start.
+    let truth = |home: &Home| {
+        let mut files = home.snapshot();
+        files.retain(|path, _| !path.starts_with(home.machine("desk").join("products")));
+        files
+    };
+    let before = truth(&home);
+    for pages in 0..200 {
+        small.leave(pages);
+        let failure = home.fails(&["start", "desk", "--wait"]);
+        small.free();
+        if failure.kind == "product" {
+            assert!(pages > 3, "a start needs no room at all: {pages}");
+            return;
+        }
+        assert_eq!(failure.kind, "no-space", "{pages} pages: {failure:?}");
+        let after = truth(&home);
+        let same = before == after;
+        assert!(
+            same,
+            "{pages} pages: {:?} {:?}",
+            before.keys(),
+            after.keys()
+        );
+    }
+    panic!("a start never gets as far as QEMU");
+}
+
 /// Gives an operation page after page until it succeeds; each failure leaves the store as it was.
 /// Answers how often it failed.
 fn squeezed(home: &Home, small: &Small, schema: &str, arguments: &[&str]) -> u64 {
