@@ -46,7 +46,7 @@ impl Store {
         let mut disk = Vec::new();
         for (index, mib) in mib.iter().enumerate() {
             let bytes: Vec<u8> = (0..mib * MIB)
-                .map(|at| (at >> 12) as u8 ^ 0x31 * (index as u8 + 1))
+                .map(|at| (at >> 12) as u8 ^ (0x31 * (index as u8 + 1)))
                 .collect();
             fs::write(self.root.join(image(index)), &bytes).unwrap();
             disk.extend(bytes);
