@@ -188,6 +188,11 @@ impl Machine<'_> {
             .join(layer)
     }
 
+    /// The bench's folder for what is made on the way.
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.bench.scratch
+    }
+
     /// SHA-256 of every file of all layers but `except`, and of every image.
     fn digests(&self, except: &[&str]) -> Result<BTreeMap<String, String>, Error> {
         let mut found = BTreeMap::new();

@@ -279,10 +279,8 @@ fn missing_layer(bench: &mut Bench, goods: &Goods) -> Result<(), Error> {
     machine.boot(&whole)?;
 
     // A layer's files are gone: the launcher refuses and starts nothing.
-    let (folder, aside) = (
-        machine.layer_folder("home"),
-        machine.layer_folder("home-aside"),
-    );
+    let folder = machine.layer_folder("home");
+    let aside = machine.scratch().join("home-aside"); // outside: what a machine does not know is collected
     fs::rename(&folder, &aside).at(folder.display())?;
     let refused = machine.start_refused()?;
     fs::rename(&aside, &folder).at(aside.display())?;
