@@ -1,12 +1,13 @@
 //! Specs translated for every product into a folder and applied, as values for the interop tests.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use stratavm::Store;
 use stratavm::plan::Plan;
 use stratavm::preview::Preview;
-use stratavm::{Ctx, Error, ErrorKind, Resolved, VmSpec};
+use stratavm::{Ctx, Error, ErrorKind, Hypervisor, Resolved, Result, VmSpec};
 
 use super::fixtures::make_images;
 use super::readers::pieces_digest;
@@ -17,6 +18,8 @@ pub(crate) struct Translated {
     pub(crate) machine: Resolved,
     pub(crate) plan: Plan,
     pub(crate) expected: Values,
+    /// The content's digest of disks that were written to.
+    pub(crate) written: BTreeMap<String, String>,
 }
 
 /// A spec that a product refuses as a whole.
@@ -47,15 +50,9 @@ impl Machines {
                 continue;
             }
             let out = folder.join("out put").join(product);
-            let translated = preview.resolve(backend.as_ref(), &out).and_then(|machine| {
-                let plan = backend.translate(&machine)?;
-                plan.apply(&machine.volume, &Ctx::none())?;
-                Ok(Translated {
-                    expected: expected(&machine, product),
-                    machine,
-                    plan,
-                })
-            });
+            let translated = preview
+                .resolve(backend.as_ref(), &out)
+                .and_then(|machine| Translated::new(backend.as_ref(), machine));
             match translated {
                 Ok(translated) => self.translated.push(translated),
                 Err(error) => {
@@ -81,6 +78,19 @@ impl Machines {
 }
 
 impl Translated {
+    /// Translates and applies.
+    pub(crate) fn new(backend: &dyn Hypervisor, machine: Resolved) -> Result<Self> {
+        let plan = backend.translate(&machine)?;
+        plan.apply(&machine.volume, &Ctx::none())?;
+        let expected = expected(&machine, backend.product().as_str());
+        Ok(Self {
+            machine,
+            plan,
+            expected,
+            written: BTreeMap::new(),
+        })
+    }
+
     /// The file that the product opens.
     pub(crate) fn entry(&self) -> &Path {
         self.plan
@@ -89,8 +99,8 @@ impl Translated {
             .expect("this product opens a file")
     }
 
-    /// Head and content of every disk: the content is that of its image, since the heads are new; a session disk has
-    /// none to compare with.
+    /// Head, digest of the content, and depth of every disk. The content is that of the image where nothing was
+    /// written; a session disk has none to compare with.
     pub(crate) fn disks(&self) -> impl Iterator<Item = (PathBuf, Option<String>, usize)> {
         self.machine.disks.iter().map(|disk| {
             let head = disk
@@ -105,7 +115,8 @@ impl Translated {
                     .map(|file| (file.path.clone(), file.sectors * 512));
                 pieces_digest(&files.collect::<Vec<_>>()).expect("an image is read")
             });
-            (head.to_owned(), files, disk.chain.levels().count())
+            let content = self.written.get(disk.name.as_str()).cloned().or(files);
+            (head.to_owned(), content, disk.chain.levels().count())
         })
     }
 }

@@ -102,7 +102,12 @@ pub(super) fn run(phase: Phase, context: &Context) -> Outcome {
         }
         Phase::Docs => {
             let deny = [("RUSTDOCFLAGS", "-D warnings")];
-            plain(&mut outcome, &["doc", "--workspace", "--no-deps"], &deny)
+            // Libraries only: the launcher's program has the library's name, and their pages would overwrite each other.
+            plain(
+                &mut outcome,
+                &["doc", "--workspace", "--no-deps", "--lib"],
+                &deny,
+            )
         }
         Phase::Scripts => scripts(&mut outcome, context),
         Phase::Doctests => tests(&mut outcome, context, &["--doc"]),
