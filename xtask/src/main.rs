@@ -3,6 +3,7 @@
 mod demo;
 mod exec;
 mod setup;
+mod specs;
 mod test;
 mod workspace;
 
@@ -23,6 +24,8 @@ enum Task {
     Demo(demo::Args),
     /// Installs what the checks need and nothing else.
     Setup,
+    /// Copies the committed specs with the images that they name, to be translated by hand.
+    Specs(specs::Args),
     /// Rewrites the golden files from what the library makes now; look at the diff before you commit.
     Bless,
     /// Rewrites the committed JSON Schemas, by every test that has `schema` in its name.
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Setup => setup::for_tests().map(|found| found.print()),
+        Task::Specs(args) => specs::run(&args),
         Task::Bless => test::bless(),
         Task::Schema => test::schema(),
     };
