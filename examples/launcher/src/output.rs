@@ -130,7 +130,7 @@ fn visible(text: &str) -> String {
     out
 }
 
-fn causes(error: &stratavm::Error) -> Vec<String> {
+pub(crate) fn causes(error: &stratavm::Error) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use stratavm::machine::escape;
 use stratavm::preview::Preview;
-use stratavm::{Hypervisor, Plan, Result, VmSpec};
+use stratavm::{ErrorKind, Hypervisor, Plan, Result, VmSpec};
 
 use crate::cli::Translate;
 use crate::context::Context;
-use crate::output::{Answer, Outcome};
+use crate::output::{Answer, Outcome, causes};
 
 pub(crate) fn translate(context: &Context, args: &Translate) -> Result<Answer> {
     let spec = VmSpec::from_path(&args.spec)?;
@@ -30,10 +31,17 @@ pub(crate) fn translate(context: &Context, args: &Translate) -> Result<Answer> {
                 text.push_str(&format!("==== {product}\n{plan}\n"));
                 plans.push(as_json(&plan));
             }
-            Err(error) if error.kind() == stratavm::ErrorKind::Unsupported => {
-                text.push_str(&format!("==== {product}\nrefused: {error}\n\n"));
+            // Invalid: a name that this product's formats cannot hold; another's may.
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Invalid) => {
+                let causes = causes(&error);
+                text.push_str(&format!("==== {product}\nrefused: {error}\n"));
+                for cause in &causes {
+                    text.push_str(&format!("  caused by: {}\n", escape(cause)));
+                }
+                text.push('\n');
                 refused.push(json!({
-                    "product": product, "message": error.to_string(), "next": error.next_step(),
+                    "product": product, "message": error.to_string(), "causes": causes,
+                    "next": error.next_step(),
                 }));
             }
             Err(error) => return Err(error),
