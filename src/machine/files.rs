@@ -240,7 +240,27 @@ pub(super) fn seal(path: &Path) -> Result<()> {
     fs::set_permissions(path, permissions).map_err(failed)
 }
 
+/// Bytes above which a file's blocks are given back on a thread of their own.
+#[cfg(unix)]
+const LARGE: u64 = 16 << 20;
+
 fn remove_file(path: &Path) -> Result<()> {
+    // Giving the blocks of a large file back takes as long as the file is large, and nothing waits
+    // for it: the name goes at once, the blocks when the last handle is closed.
+    #[cfg(unix)]
+    let large = fs::symlink_metadata(path)
+        .ok()
+        .filter(|found| found.is_file() && found.len() >= LARGE)
+        .and_then(|_| fs::File::open(path).ok());
+    let removed = remove_name(path);
+    #[cfg(unix)]
+    if let Some(file) = large {
+        blocking::unblock(move || drop(file)).detach();
+    }
+    removed
+}
+
+fn remove_name(path: &Path) -> Result<()> {
     #[cfg(windows)]
     if let Ok(found) = fs::metadata(path) {
         // Windows refuses to delete a read-only file.

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's own tasks. Command line only; each task lives in a module of its own.
 
+mod bench;
 mod demo;
 mod exec;
 mod setup;
@@ -22,6 +23,8 @@ enum Task {
     Test(test::Args),
     /// Makes a Linux guest from Debian packages and shows each promise by its own boots.
     Demo(demo::Args),
+    /// Measures the library beside other programs and writes docs/benchmarks.md.
+    Bench(bench::Args),
     /// Installs what the checks need and nothing else.
     Setup,
     /// Copies the committed specs with the images that they name, to be translated by hand.
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Setup => setup::for_tests().map(|found| found.print()),
         Task::Specs(args) => specs::run(&args),
         Task::Bless => test::bless(),
