@@ -6,7 +6,6 @@ use std::path::Path;
 use stratavm_disk::{Ctx, Volume};
 
 use super::extents::Extents;
-use super::hash::digest;
 use super::meta::{ALIGNMENT, MAX_SIZE, Origin, PartitionMeta, Provenance};
 use super::root::{Image, ImageRoot};
 use super::staging::Staging;
@@ -127,17 +126,21 @@ fn plain(
         .next("add it without --exact, which pads it with zeros"));
     }
     let mut staging = Staging::new(root, size, options.max_extent, volume)?;
-    staging.copy_from(source, 0, ctx)?;
-    source.check_unchanged()?;
-    if let Some(gpt) = gpt.as_ref().filter(|_| size != source.len()) {
-        staging.patch(&gpt.moved_to(size)?)?;
-    }
+    let digest = match gpt.as_ref().filter(|_| size != source.len()) {
+        None => staging.copy_and_digest(source, 0, 0..size, ctx)?,
+        Some(gpt) => {
+            staging.copy_from(source, 0, ctx, |_| ())?;
+            source.check_unchanged()?;
+            staging.patch(&gpt.moved_to(size)?)?;
+            staging.flush_and_digest(ctx)?
+        }
+    };
     let partitions = match &gpt {
         Some(gpt) => table::layer_partitions(&staging.disk()?, gpt, ctx)?,
         None => Vec::new(),
     };
     let provenance = provenance(Origin::Added, source, options);
-    let digest = staging.flush_and_digest(ctx)?;
+    staging.digest_extents(ctx)?;
     staging.commit(root, digest, partitions, provenance)
 }
 
@@ -156,9 +159,7 @@ fn wrapped(
         .ok_or_else(too_large)?;
     let range = table::partition_range(size);
     let mut staging = Staging::new(root, size, options.max_extent, volume)?;
-    staging.copy_from(source, range.start, ctx)?;
-    source.check_unchanged()?;
-    let content = digest(&staging.disk()?, range.clone(), ctx)?;
+    let content = staging.copy_and_digest(source, range.start, range.clone(), ctx)?;
     let name = PartitionName {
         role: wrap.role,
         id: content.content_id(),
@@ -175,6 +176,7 @@ fn wrapped(
     let mut provenance = provenance(Origin::Wrapped, source, options);
     provenance.name = Some(wrap.name.clone());
     let digest = staging.flush_and_digest(ctx)?;
+    staging.digest_extents(ctx)?;
     staging.commit(root, digest, vec![partition], provenance)
 }
 

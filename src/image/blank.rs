@@ -86,6 +86,7 @@ impl Blank {
         staging.patch(&self.patches)?;
         // Also on disk it is what it should be: the digest is of what is stored.
         let digest = staging.flush_and_digest(ctx)?;
+        staging.digest_extents(ctx)?;
         let partitions = self.partition.iter().cloned().collect();
         let provenance = Provenance::new(Origin::Blank);
         staging

@@ -13,6 +13,7 @@ use stratavm_disk::{Ctx, Patch, Phase};
 
 use super::digest::{CHUNK_SIZE, ImageDigest};
 use super::extents::Extents;
+use super::follow::Written;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The SHA-256 of 4 MiB of zeros.
@@ -34,15 +35,32 @@ const PIECE: usize = 256 << 10;
 /// # Errors
 /// What reading reports; [`ErrorKind::Cancelled`] and [`ErrorKind::Timeout`] by `ctx`.
 pub(crate) fn digest(disk: &Extents, range: Range<u64>, ctx: &Ctx) -> Result<ImageDigest> {
+    let written = Written::default();
+    written.writer().finish();
+    digest_following(disk, range, &written, ctx)
+}
+
+/// The same for a disk that is being written: no chunk is looked at before it is final.
+///
+/// # Errors
+/// As for [`digest`]; another one if the writer gives up.
+pub(super) fn digest_following(
+    disk: &Extents,
+    range: Range<u64>,
+    written: &Written,
+    ctx: &Ctx,
+) -> Result<ImageDigest> {
     let len = range.end.saturating_sub(range.start);
     let mut digest = DigestBuilder::new(len);
     thread::scope(|scope| {
         let mut pipeline = Pipeline::new(scope, disk, ctx, &mut digest, len);
-        let mut data = Some(0..0);
+        let (mut data, mut remembered) = (None::<Range<u64>>, false);
         let mut at = range.start;
         while at < range.end {
             let end = (at + CHUNK_SIZE).min(range.end);
-            if data.as_ref().is_some_and(|data| data.end <= at) {
+            // Asked before the disk was final, what seemed a hole behind the chunk may be data now.
+            if !remembered || data.as_ref().is_some_and(|data| data.end <= at) {
+                remembered = written.wait(end)?;
                 data = disk.next_data(at)?;
             }
             if data.as_ref().is_some_and(|data| data.start < end) {

@@ -8,6 +8,7 @@ pub mod add;
 mod blank;
 mod digest;
 mod extents;
+mod follow;
 mod hash;
 mod meta;
 mod probe;

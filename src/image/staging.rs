@@ -13,7 +13,8 @@ use std::thread;
 use stratavm_disk::{Ctx, Durability, ImageSpec, Patch, Phase, RawSpec, Volume, fsync_dir};
 
 use super::extents::{Extents, SECTOR};
-use super::hash::digest;
+use super::follow::Written;
+use super::hash::{digest, digest_following};
 use super::meta::{ALIGNMENT, ExtentMeta, ImageMeta, PartitionMeta, Provenance};
 use super::root::{Image, ImageRoot, META_FILE};
 use super::{ImageDigest, sys};
@@ -68,9 +69,42 @@ impl Staging {
         Ok(staging)
     }
 
+    /// Copies all of `source` to byte `to` of the disk, which is zeros so far, and gives the digest
+    /// of a part of the disk. What is copied already is hashed meanwhile, and in the end flushed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`] if the source was changed meanwhile; what the system reports.
+    pub(super) fn copy_and_digest(
+        &self,
+        source: &Extents,
+        to: u64,
+        part: Range<u64>,
+        ctx: &Ctx,
+    ) -> Result<ImageDigest> {
+        let (disk, written) = (self.disk()?, Written::default());
+        thread::scope(|scope| {
+            let copy = scope.spawn(|| {
+                let writer = written.writer();
+                self.copy_from(source, to, ctx, |at| written.advance(at))?;
+                source.check_unchanged()?;
+                writer.finish();
+                self.flush()
+            });
+            let digest = digest_following(&disk, part, &written, ctx);
+            // If copying failed, hashing knows no reason of its own.
+            join(copy).and(digest)
+        })
+    }
+
     /// Copies all of `source` to byte `to` of the disk, holes left out, blocks shared where the
-    /// volume can.
-    pub(super) fn copy_from(&self, source: &Extents, to: u64, ctx: &Ctx) -> Result<()> {
+    /// volume can. `final_up_to` is told the byte of the disk before which all is done.
+    pub(super) fn copy_from(
+        &self,
+        source: &Extents,
+        to: u64,
+        ctx: &Ctx,
+        final_up_to: impl Fn(u64),
+    ) -> Result<()> {
         if let ([part], [extent], 0) = (source.parts(), self.extents.as_slice(), to) {
             let target = self.open(extent)?;
             let failed = |error| self.failed(extent, error);
@@ -84,11 +118,13 @@ impl Staging {
         let mut at = 0;
         while let Some(data) = source.next_data(at)? {
             at = data.start;
+            final_up_to(to + at);
             while at < data.end {
                 ctx.check()?;
                 let end = data.end.min(at + STRIDE);
                 self.copy(source, at..end, to)?;
                 at = end;
+                final_up_to(to + at);
                 ctx.report(Phase::Copy, at, Some(source.len()));
             }
         }
@@ -147,28 +183,28 @@ impl Staging {
     }
 
     /// Flushes the files while their content is hashed.
-    pub(super) fn flush_and_digest(&mut self, ctx: &Ctx) -> Result<ImageDigest> {
+    pub(super) fn flush_and_digest(&self, ctx: &Ctx) -> Result<ImageDigest> {
         let disk = self.disk()?;
-        let whole = thread::scope(|scope| {
+        thread::scope(|scope| {
             let flush = scope.spawn(|| self.flush());
             let whole = digest(&disk, 0..disk.len(), ctx);
-            let flushed = flush.join().unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Io,
-                    "the thread that flushes the image ended early",
-                ))
-            });
-            flushed.and(whole)
-        })?;
-        if self.extents.len() > 1 {
-            let mut start = 0;
-            for extent in &mut self.extents {
-                let end = start + extent.bytes();
-                extent.digest = Some(digest(&disk, start..end, ctx)?);
-                start = end;
-            }
+            join(flush).and(whole)
+        })
+    }
+
+    /// Notes the digest of each extent, where there are several.
+    pub(super) fn digest_extents(&mut self, ctx: &Ctx) -> Result<()> {
+        if self.extents.len() == 1 {
+            return Ok(());
         }
-        Ok(whole)
+        let disk = self.disk()?;
+        let mut start = 0;
+        for extent in &mut self.extents {
+            let end = start + extent.bytes();
+            extent.digest = Some(digest(&disk, start..end, ctx)?);
+            start = end;
+        }
+        Ok(())
     }
 
     /// Makes it an image of the root. False with the image that is there already, if one is.
@@ -258,6 +294,16 @@ impl Drop for Staging {
             tracing::warn!(path = ?self.folder, %error, "an unfinished image cannot be removed");
         }
     }
+}
+
+/// The result of a thread.
+fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Io,
+            "the thread that writes the image ended early",
+        ))
+    })
 }
 
 /// Removes a folder with read-only files.
