@@ -1,11 +1,12 @@
 //! Computing an [`ImageDigest`] over a disk: chunks side by side over the cores, holes not at all.
 //!
 //! Memory is bounded by the number of threads, never by the size of the disk: a chunk is hashed in
-//! small pieces, and at most two chunks a thread are under way.
+//! small pieces, and only a few chunks a thread are under way.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
 
 use sha2::{Digest as _, Sha256};
@@ -148,28 +149,28 @@ impl DigestBuilder {
 
 type Hash = Result<[u8; 32]>;
 
-/// A thread that hashes chunks, one after the other.
-struct Worker {
-    jobs: SyncSender<Range<u64>>,
-    hashes: Receiver<Hash>,
-}
+/// A chunk to be hashed, and where its hash goes.
+type Job = (Range<u64>, Sender<Hash>);
 
 /// What is under way, in disk order.
 enum Slot {
-    /// The next hash of the worker of this number.
-    Chunk { worker: usize, len: u64 },
+    /// A chunk of `len` bytes that some thread hashes.
+    Chunk { hash: Receiver<Hash>, len: u64 },
     /// A hole of this many bytes, one chunk long.
     Zeros(u64),
 }
 
-/// Chunks are dealt to the workers in turn, so their hashes come back in order by asking in turn.
+/// Threads take chunks from one queue; the hashes are asked for in the order of the chunks.
 struct Pipeline<'scope, 'env, 'a> {
     scope: &'scope Scope<'scope, 'env>,
     disk: &'scope Extents,
     ctx: &'a Ctx,
     digest: &'a mut DigestBuilder,
-    workers: Vec<Worker>,
-    next: usize,
+    jobs: Sender<Job>,
+    queue: Arc<Mutex<Receiver<Job>>>,
+    running: usize,
+    /// How many threads there may be. Asked for once: the answer is read from files.
+    threads: usize,
     pending: VecDeque<Slot>,
     done: u64,
     total: u64,
@@ -183,34 +184,39 @@ impl<'scope, 'env, 'a> Pipeline<'scope, 'env, 'a> {
         digest: &'a mut DigestBuilder,
         total: u64,
     ) -> Self {
-        let (workers, pending) = (Vec::new(), VecDeque::new());
+        let (jobs, queue) = channel();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
         Self {
             scope,
             disk,
             ctx,
             digest,
-            workers,
-            next: 0,
-            pending,
+            jobs,
+            queue: Arc::new(Mutex::new(queue)),
+            running: 0,
+            threads: threads.min(MAX_THREADS),
+            pending: VecDeque::new(),
             done: 0,
             total,
         }
     }
 
     fn data(&mut self, chunk: Range<u64>) -> Result<()> {
+        if self.running < self.threads {
+            let (disk, queue) = (self.disk, Arc::clone(&self.queue));
+            thread::Builder::new()
+                .name("stratavm-hash".into())
+                .spawn_scoped(self.scope, move || hash_chunks(disk, &queue))
+                .map_err(|error| {
+                    let message = "a thread for hashing cannot be started";
+                    Error::new(ErrorKind::Io, message).caused_by(error)
+                })?;
+            self.running += 1;
+        }
         let len = chunk.end - chunk.start;
-        let threads = thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(MAX_THREADS);
-        if self.workers.len() < threads {
-            self.workers.push(spawn(self.scope, self.disk)?);
-        }
-        let worker = self.next % self.workers.len();
-        self.next = worker + 1;
-        if self.workers[worker].jobs.send(chunk).is_err() {
-            return Err(gone());
-        }
-        self.push(Slot::Chunk { worker, len })
+        let (sender, hash) = channel();
+        self.jobs.send((chunk, sender)).map_err(|_| gone())?;
+        self.push(Slot::Chunk { hash, len })
     }
 
     fn zeros(&mut self, len: u64) -> Result<()> {
@@ -219,7 +225,7 @@ impl<'scope, 'env, 'a> Pipeline<'scope, 'env, 'a> {
 
     fn push(&mut self, slot: Slot) -> Result<()> {
         self.pending.push_back(slot);
-        while self.pending.len() > 2 * self.workers.len().max(1) {
+        while self.pending.len() > 4 * self.running.max(1) {
             self.take_one()?;
         }
         Ok(())
@@ -228,9 +234,8 @@ impl<'scope, 'env, 'a> Pipeline<'scope, 'env, 'a> {
     fn take_one(&mut self) -> Result<()> {
         self.ctx.check()?;
         let len = match self.pending.pop_front() {
-            Some(Slot::Chunk { worker, len }) => {
-                let hash = self.workers[worker].hashes.recv().map_err(|_| gone())?;
-                self.digest.push(hash?);
+            Some(Slot::Chunk { hash, len }) => {
+                self.digest.push(hash.recv().map_err(|_| gone())??);
                 len
             }
             Some(Slot::Zeros(len)) => {
@@ -252,25 +257,14 @@ impl<'scope, 'env, 'a> Pipeline<'scope, 'env, 'a> {
     }
 }
 
-fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, disk: &'scope Extents) -> Result<Worker> {
-    let (jobs, queue) = sync_channel(2);
-    let (sender, hashes) = channel();
-    thread::Builder::new()
-        .name("stratavm-hash".into())
-        .spawn_scoped(scope, move || hash_chunks(disk, &queue, &sender))
-        .map_err(|error| {
-            Error::new(ErrorKind::Io, "a thread for hashing cannot be started").caused_by(error)
-        })?;
-    Ok(Worker { jobs, hashes })
-}
-
-/// Hashes chunk after chunk until nobody asks any more.
-fn hash_chunks(disk: &Extents, queue: &Receiver<Range<u64>>, hashes: &Sender<Hash>) {
+/// Hashes chunk after chunk until nobody can ask any more.
+fn hash_chunks(disk: &Extents, queue: &Mutex<Receiver<Job>>) {
     let mut piece = vec![0; PIECE];
-    for chunk in queue {
-        if hashes.send(hash_chunk(disk, chunk, &mut piece)).is_err() {
-            return;
-        }
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((chunk, hash)) = job else { return };
+        // Whoever asked may have given up.
+        let _ = hash.send(hash_chunk(disk, chunk, &mut piece));
     }
 }
 
