@@ -9,7 +9,7 @@ use stratavm::chain::{DiskName, Family};
 use stratavm::image::{AddOptions, Image, add};
 use stratavm::machine::{CreateOptions, Machine, RunEvent, RunOptions};
 use stratavm::spec::Name;
-use stratavm::{Ctx, Hypervisor, Product, Store, VmSpec, block_on};
+use stratavm::{CancelToken, Ctx, ErrorKind, Hypervisor, Product, Store, VmSpec, block_on};
 
 use crate::exec::{Error, output};
 
@@ -78,18 +78,23 @@ pub(crate) fn start(machine: &Machine) -> Result<Duration, Error> {
     let registry = stratavm_builtin::registry();
     let null = registry.get(&null()?).map_err(|error| failed(&error))?;
     let times = Arc::new(Mutex::new((None, Duration::ZERO)));
-    let seen = Arc::clone(&times);
-    let options = RunOptions::default().timeout(Duration::ZERO);
-    let options = options.on_event(move |event| {
+    let (seen, enough) = (Arc::clone(&times), CancelToken::new());
+    let ctx = Ctx::none().with_cancel(enough.clone());
+    let options = RunOptions::default().on_event(move |event| {
         let Ok(mut seen) = seen.lock() else { return };
         match event {
             RunEvent::Preparing(_) => seen.0 = Some(Instant::now()),
-            RunEvent::Running(_) => seen.1 = seen.0.map_or(Duration::ZERO, |begun| begun.elapsed()),
+            RunEvent::Running(_) => {
+                seen.1 = seen.0.map_or(Duration::ZERO, |begun| begun.elapsed());
+                enough.cancel();
+            }
             _ => {}
         }
     });
-    let ctx = Ctx::none();
-    block_on(machine.run(Arc::clone(null), options, &ctx)).map_err(|error| failed(&error))?;
+    match block_on(machine.run(Arc::clone(null), options, &ctx)) {
+        Err(error) if error.kind() != ErrorKind::Cancelled => return Err(failed(&error)),
+        _ => {}
+    }
     let time = times.lock().map(|times| times.1).unwrap_or_default();
     if time == Duration::ZERO {
         return Err(Error::new("the machine never ran"));

@@ -23,12 +23,14 @@ const DIRTY: u64 = 500 << 20;
 /// Bytes of the two grain directories of a head of 1 TiB, which are written however little changes.
 const DIRECTORIES: usize = 256 << 10;
 
+/// How often what takes milliseconds on a disk is run: others' flushes must be missed at least once.
+const SHORT_RUNS: usize = 4 * RUNS;
+
+/// An operation, which takes its own time.
+type Timed = fn(&Bench<'_>, &Machine) -> Result<Duration, Error>;
+
 /// What is measured: its name, the layer that it is about, and the operation.
-type Operation = (
-    &'static str,
-    &'static str,
-    fn(&Bench<'_>, &Machine) -> Result<Duration, Error>,
-);
+type Operation = (&'static str, &'static str, Timed);
 
 const OPERATIONS: [Operation; 4] = [
     ("rollback", "home", |_, machine| {
@@ -109,18 +111,18 @@ fn in_memory(place: &Place, store: &Store, report: &mut Report) -> Result<(), Er
 
 /// On a disk: beside the least that a change of one file costs.
 fn on_disk(place: &Place, store: &Store, report: &mut Report) -> Result<(), Error> {
-    let mut unit = Best::new();
     let bench = Bench::new(place, store, GIB)?;
     place.settle()?;
-    let mut times = Vec::new();
-    for (what, layer, operation) in OPERATIONS.into_iter().take(3) {
-        for _ in 0..RUNS {
+    let mut unit = Best::new();
+    let mut times = [Best::new(), Best::new(), Best::new()];
+    for _ in 0..SHORT_RUNS {
+        for ((_, layer, operation), best) in OPERATIONS.into_iter().zip(&mut times) {
             unit.run(|| replace(place.folder()))?;
+            best.take(bench.once(layer, 0, operation)?);
         }
-        times.push((what, bench.best(layer, 0, operation)?));
     }
     let unit = unit.get();
-    for (what, time) in times {
+    for ((what, ..), time) in OPERATIONS.into_iter().zip(times.map(|best| best.get())) {
         let peer = "write 4 KiB + fsync + rename + fsync folder";
         report.push(Row::ratio(
             &format!("{what}, 1 GiB"),
@@ -157,34 +159,35 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// The shortest time of an operation on a machine that has run, with `dirty` bytes written to `layer`.
-    fn best(
-        &self,
-        layer: &str,
-        dirty: u64,
-        operation: fn(&Self, &Machine) -> Result<Duration, Error>,
-    ) -> Result<Duration, Error> {
+    /// The shortest time of an operation.
+    fn best(&self, layer: &str, dirty: u64, operation: Timed) -> Result<Duration, Error> {
+        let mut best = Best::new();
+        for _ in 0..RUNS {
+            best.take(self.once(layer, dirty, operation)?);
+        }
+        Ok(best.get())
+    }
+
+    /// The time of an operation on a new machine that has run, with `dirty` bytes written to `layer`.
+    fn once(&self, layer: &str, dirty: u64, operation: Timed) -> Result<Duration, Error> {
         let layers = [
             ("os", "os", from_image(&self.os)),
             ("cache", "cache", blank(self.size)),
             ("home", "user-data", blank(self.size)),
         ];
-        let mut best = Best::new();
-        for _ in 0..RUNS {
-            let machine = machine::create(self.store, "bench", &layers, Family::Vmdk)?;
-            machine::start(&machine)?;
-            machine::dirty(&machine, layer, dirty)?;
-            best.take(operation(self, &machine)?);
-            machine.delete().map_err(|error| failed(&error))?;
-        }
-        Ok(best.get())
+        let machine = machine::create(self.store, "bench", &layers, Family::Vmdk)?;
+        machine::start(&machine)?;
+        machine::dirty(&machine, layer, dirty)?;
+        let time = operation(self, &machine)?;
+        machine.delete().map_err(|error| failed(&error))?;
+        Ok(time)
     }
 
     /// The resets of two machines of so many layers that all discard, run in turn.
     fn resets(&self, few: usize, many: usize) -> Result<(Duration, Duration), Error> {
         let machines = [self.discarding(few)?, self.discarding(many)?];
         let mut times = [Best::new(), Best::new()];
-        for _ in 0..RUNS {
+        for _ in 0..SHORT_RUNS {
             for (machine, best) in machines.iter().zip(&mut times) {
                 best.take(machine::start(machine)?);
             }

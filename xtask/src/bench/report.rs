@@ -121,8 +121,8 @@ impl Report {
     pub(crate) fn page(&self, places: &[Place]) -> Result<String, Error> {
         let mut page = format!(
             "# Benchmarks\n\n\
-             Written by `cargo xtask bench`; do not edit. Release build, best of {RUNS} runs, peers in the same run. A \
-             limit that was not kept is marked and the reason stands below the table.\n\n"
+             Written by `cargo xtask bench`; do not edit (the notes below the table are `benchmarks-notes.md`). Release \
+             build, best of {RUNS} runs, ours and the peers in turn.\n\n"
         );
         for line in machine(places)? {
             page.push_str(&format!("* {line}\n"));
