@@ -26,11 +26,15 @@ impl Machine {
     /// # Errors
     /// A damaged record, or an image that is gone from the store.
     pub fn resolve(&self, product: &Product) -> Result<Resolved> {
-        self.resolve_record(&self.record()?, product)
+        self.resolve_record(&self.record()?, &Files::new(self), product)
     }
 
-    pub(super) fn resolve_record(&self, record: &Record, product: &Product) -> Result<Resolved> {
-        let files = Files::new(self);
+    fn resolve_record(
+        &self,
+        record: &Record,
+        files: &Files<'_>,
+        product: &Product,
+    ) -> Result<Resolved> {
         let ports = record.hardware.ports();
         let disk = |name: DiskName, role, chain: Chain| {
             let port = ports.get(&name).ok_or_else(|| {
@@ -113,7 +117,8 @@ impl Machine {
             files.make_head(&record, &record.layers[index])?;
         }
         self.make_session(&mut record, &files, capabilities)?;
-        let plan = backend.translate(&self.resolve_record(&record, backend.product())?)?;
+        let plan =
+            backend.translate(&self.resolve_record(&record, &files, backend.product())?)?;
         for layer in &mut record.layers {
             layer.head.usage = Use::Started;
         }
