@@ -1,3 +1,5 @@
+//! What the QMP client makes of peers that speak in pieces, fall silent, send garbage or go away.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
