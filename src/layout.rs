@@ -145,9 +145,22 @@ impl DiskLayout<'_> {
 
     /// The machine's own descriptor over an image: path and content.
     pub(crate) fn base_path(&self, image: &ImageDigest) -> PathBuf {
-        self.paths
-            .disk(&self.disk)
-            .join(format!("base-{}.vmdk", image.content_id()))
+        self.base_for(image, self.adapter())
+    }
+
+    /// The paths that [`base_path`](Self::base_path) may have, whatever the controller.
+    pub(crate) fn base_paths(&self, image: &ImageDigest) -> [PathBuf; 2] {
+        [AdapterType::LsiLogic, AdapterType::Ide].map(|adapter| self.base_for(image, adapter))
+    }
+
+    /// The descriptor says for which adapter it is, and names are never used twice.
+    fn base_for(&self, image: &ImageDigest, adapter: AdapterType) -> PathBuf {
+        let suffix = match adapter {
+            AdapterType::Ide => "-ide",
+            _ => "",
+        };
+        let name = format!("base-{}{suffix}.vmdk", image.content_id());
+        self.paths.disk(&self.disk).join(name)
     }
 
     /// What [`base_path`](Self::base_path) holds.

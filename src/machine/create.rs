@@ -64,9 +64,7 @@ impl Store {
         spec.validate()?;
         let machine = Machine::new(self.clone(), spec.name.clone());
         let _shared = self.lock_shared()?;
-        if machine.record_path().exists() {
-            return Err(exists(spec));
-        }
+        refuse_existing(&machine, spec)?;
         let images = self.layer_images(spec, spec_folder, ctx)?;
         let record = new_record(spec, spec_folder, options.family, &images)?;
         let leased = images
@@ -139,9 +137,7 @@ impl Store {
                 record.name
             ))
         })?;
-        if machine.record_path().exists() {
-            return Err(exists(&record.spec));
-        }
+        refuse_existing(machine, &record.spec)?;
         let made = self.fill_locked(machine, record);
         if made.is_err() {
             // The error is what the caller wants to see, not that the rest is still there.
@@ -209,6 +205,38 @@ pub(crate) fn blank(spec: &VmSpec, layer: &LayerSpec, size: Size) -> Result<Blan
         Composition::Linux => Blank::layer(layer.role, &layer.name, size.bytes()),
         Composition::Disks => Blank::disk(size.bytes()),
     }
+}
+
+/// Refuses a name that is taken, also by a machine that cannot be read now: a folder is taken over
+/// only if nothing in it shows that a machine ever ran or changed there.
+fn refuse_existing(machine: &Machine, spec: &VmSpec) -> Result<()> {
+    let there = |path: &Path| match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(
+            "the machine's folder cannot be read",
+            path,
+            error,
+        )),
+        Ok(_) => Ok(true),
+    };
+    if there(&machine.record_path())? {
+        return Err(exists(spec));
+    }
+    let traces = ["run.lock", "products", "console.log"];
+    for trace in traces {
+        if there(&machine.folder().join(trace))? {
+            return Err(Error::new(
+                ErrorKind::Exists,
+                format!(
+                    "there was a machine {} whose machine.json is missing",
+                    spec.name
+                ),
+            )
+            .at(machine.folder())
+            .next("bring its machine.json back, or move the folder away"));
+        }
+    }
+    Ok(())
 }
 
 fn exists(spec: &VmSpec) -> Error {

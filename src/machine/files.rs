@@ -79,11 +79,13 @@ impl<'a> Files<'a> {
         make_private_dir(&folder)?;
         if head.family == Family::Vmdk {
             let path = layout.base_path(&image.digest);
+            let spec = layout.base_spec(&image)?;
             if make(
                 &path,
-                &layout.base_spec(&image)?,
+                &spec,
                 self.machine,
                 Durability::Synced,
+                Stale::Derived,
             )? {
                 names = Names::New;
                 seal(&path)?;
@@ -91,7 +93,7 @@ impl<'a> Files<'a> {
         }
         let parent = revision.deltas.last().map(|delta| delta.generation);
         for (path, spec, _) in layout.head_specs(&image, parent, head.generation) {
-            make(&path, &spec, self.machine, durability)?;
+            make(&path, &spec, self.machine, durability, Stale::Unreferenced)?;
             if durability == Durability::Synced {
                 names = Names::New;
             }
@@ -155,7 +157,7 @@ impl<'a> Files<'a> {
     }
 
     /// The files that the record refers to.
-    fn live(&self, record: &Record) -> Result<HashSet<PathBuf>> {
+    pub(super) fn live(&self, record: &Record) -> Result<HashSet<PathBuf>> {
         let mut live = HashSet::new();
         for layer in record.layers.iter().chain(&record.removed) {
             let disk = layer.disk();
@@ -167,7 +169,7 @@ impl<'a> Files<'a> {
             live.extend(self.head_paths(record, &disk, head, &image)?);
             for revision in &layer.revisions {
                 let layout = self.layout(record, disk.clone(), Family::Vmdk);
-                live.insert(layout.base_path(&revision.image));
+                live.extend(layout.base_paths(&revision.image));
                 for delta in &revision.deltas {
                     live.extend(self.head_paths(record, &disk, *delta, &revision.image)?);
                 }
@@ -205,22 +207,45 @@ enum Names {
     New,
 }
 
+/// Which files of another content may be replaced: those of an operation that was cut short.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stale {
+    /// Any: everything in it follows from the record, and nobody else writes to it.
+    Derived,
+    /// Only one that the saved record does not refer to: it may hold what a guest wrote.
+    Unreferenced,
+}
+
 /// Makes an image; one that is there already must be just this. Answers whether it was made.
 pub(super) fn make(
     path: &Path,
     spec: &ImageSpec,
     machine: &Machine,
     how: Durability,
+    stale: Stale,
 ) -> Result<bool> {
-    match stratavm_disk::create(path, spec, machine.store().volume(), how) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == DiskErrorKind::Exists => {
-            // Left by an operation that was cut short before its rename.
-            stratavm_disk::verify(path, spec)?;
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
+    let volume = machine.store().volume();
+    match stratavm_disk::create(path, spec, volume, how) {
+        Ok(()) => return Ok(true),
+        Err(error) if error.kind() == DiskErrorKind::Exists => {}
+        Err(error) => return Err(error.into()),
     }
+    let Err(error) = stratavm_disk::verify(path, spec) else {
+        return Ok(false);
+    };
+    let replaceable = match stale {
+        Stale::Derived => true,
+        Stale::Unreferenced => {
+            let saved = machine.record()?;
+            !Files::new(machine).live(&saved)?.contains(path)
+        }
+    };
+    if !replaceable {
+        return Err(error.into());
+    }
+    remove_file(path)?;
+    stratavm_disk::create(path, spec, volume, how)?;
+    Ok(true)
 }
 
 /// Takes the permission to write: frozen files and base descriptors are never edited again.

@@ -3,16 +3,18 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use stratavm_disk::Durability;
 
 use super::files::Files;
 use super::record::{Record, RunRecord};
-use super::revision::LayerState;
+use super::revision::{LayerState, Use};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
 use crate::hypervisor::Product;
 use crate::resolved::Paths;
-use crate::spec::Name;
+use crate::spec::{Name, Writes};
 use crate::store::{FileLock, Store, read_small, remove_dir};
 
 /// A machine of a store, by name. Cheap to clone; holds no lock and no state of its own.
@@ -170,7 +172,9 @@ impl Machine {
         let run = self.run_lock()?;
         let mut record = self.record()?;
         if let Some(stale) = record.run.take() {
-            self.clear_run(&mut record, &stale)?;
+            // Written with the change itself, so that a full volume keeps nobody from deleting.
+            await_end(&self.name, &stale)?;
+            forget_discarded(&mut record);
         }
         Ok(OffLock {
             record,
@@ -193,7 +197,11 @@ impl Machine {
     pub(super) fn conclude(&self, record: &Record, made: Result<()>) -> Result<()> {
         let saved = made.and_then(|()| self.save(record));
         match &saved {
-            Ok(()) => Files::new(self).collect(record),
+            Ok(()) => {
+                let files = Files::new(self);
+                files.seal_frozen(record);
+                files.collect(record);
+            }
             Err(_) => self.sweep(),
         }
         saved
@@ -201,6 +209,7 @@ impl Machine {
 
     /// Clears a run that is over. Its heads stay: they hold what the guest wrote.
     pub(super) fn clear_run(&self, record: &mut Record, run: &RunRecord) -> Result<()> {
+        await_end(&self.name, run)?;
         tracing::info!(machine = %self.name, product = %run.product, "the run is over: its record is cleared");
         record.run = None;
         self.save(record)?;
@@ -210,6 +219,38 @@ impl Machine {
     /// Where a run keeps sockets and logs.
     pub(super) fn runtime_folder(&self) -> PathBuf {
         self.folder().join("run")
+    }
+}
+
+/// How long a product's process may outlive its supervisor before a machine counts as running.
+const LAST_BREATH: Duration = Duration::from_secs(10);
+
+/// Waits until the process of a run is gone: its supervisor's end is seen a moment before its own,
+/// and until then it may still write.
+fn await_end(name: &Name, run: &RunRecord) -> Result<()> {
+    let process = run.endpoint.as_ref().and_then(|endpoint| endpoint.process);
+    let begun = Instant::now();
+    while process.is_some_and(|process| host::is_alive(process) == Some(true)) {
+        if begun.elapsed() > LAST_BREATH {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("machine {name} has no supervisor, but its process does not end"),
+            )
+            .of(&run.product)
+            .next("end that process, or wait until it has ended"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// After a run that nobody ended, heads that are never synced may be torn: they are not to be
+/// frozen. Every start makes them anew.
+fn forget_discarded(record: &mut Record) {
+    for layer in &mut record.layers {
+        if layer.spec.effective_writes() == Writes::Discard {
+            layer.head.usage = Use::Untouched;
+        }
     }
 }
 

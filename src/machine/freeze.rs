@@ -70,20 +70,28 @@ impl Files<'_> {
                     })?;
                 }
             }
+            // The head of a layer that discards was made without its name being synced.
+            if let Some(folder) = path.parent() {
+                crate::store::sync_dir(folder)?;
+            }
         }
         Ok(())
     }
 
-    /// Takes the permission to write from every frozen delta of a layer. Done after the record was
-    /// saved: before, the file is still somebody's head.
-    pub(super) fn seal_frozen(&self, record: &Record, name: &Name) -> Result<()> {
-        let layer = record.layer(name)?;
-        let revision = layer.current()?;
-        for delta in &revision.deltas {
-            for path in self.head_paths(record, &layer.disk(), *delta, &revision.image)? {
-                super::files::seal(&path)?;
+    /// Takes the permission to write from every frozen delta. Done after the record was saved:
+    /// before, a file may still be somebody's head. What fails is tried again by the next change.
+    pub(super) fn seal_frozen(&self, record: &Record) {
+        for layer in record.layers.iter().chain(&record.removed) {
+            for revision in &layer.revisions {
+                for delta in &revision.deltas {
+                    let paths = self.head_paths(record, &layer.disk(), *delta, &revision.image);
+                    let sealed = paths
+                        .and_then(|paths| paths.iter().try_for_each(|p| super::files::seal(p)));
+                    if let Err(error) = sealed {
+                        tracing::warn!(machine = %record.name, %error, "a frozen file can still be written to");
+                    }
+                }
             }
         }
-        Ok(())
     }
 }

@@ -3,6 +3,8 @@
 //! Each one changes one layer (rejuvenate: those that reset), makes its new files, and ends in one
 //! rename of `machine.json`. Every other layer's files stay byte for byte what they are.
 
+use std::collections::BTreeSet;
+
 use super::create::check_ids;
 use super::files::Files;
 use super::folder::{Machine, OffLock};
@@ -71,7 +73,6 @@ impl Machine {
             );
         }
         self.commit(&off, layer)?;
-        files.seal_frozen(&off.record, layer)?;
         Ok(done)
     }
 
@@ -207,6 +208,7 @@ impl Machine {
         spec.validate()?;
         let preserved = self.preserve(&mut off, &files, layer, kept, Reason::BeforeRemove)?;
         let record = &mut off.record;
+        let before = images_of(record);
         let index = record.layers.iter().position(|state| state.name() == layer);
         let removed = index.map(|index| record.layers.remove(index));
         record
@@ -214,17 +216,25 @@ impl Machine {
             .ports
             .retain(|entry| entry.disk.as_str() != layer.as_str());
         let mut done = Operation::on(layer, None);
-        let mut made = Ok(());
-        if let Some(removed) = removed {
+        if let Some(mut removed) = removed {
             let holds = |state: &LayerState| state.revisions.iter().any(|r| !r.deltas.is_empty());
             if kept == Kept::Preserve && holds(&removed) {
-                made = files.make_head(record, &removed);
+                // What is aside has no head: one is made when the layer is taken back.
+                removed.head.generation = record.next_generation();
+                removed.head.usage = Use::Untouched;
                 record.removed.push(removed);
                 done.notes
                     .push("what the guest wrote to it is kept aside".to_owned());
             }
         }
-        self.conclude(record, made)?;
+        self.conclude(record, Ok(()))?;
+        let after = images_of(record);
+        for image in before.difference(&after) {
+            // A lease too many keeps an image longer than it need be: no reason for an error.
+            if let Ok(image) = self.store().image(image) {
+                let _ = image.remove_lease(record.id);
+            }
+        }
         done.preserved = preserved;
         Ok(done)
     }
@@ -347,4 +357,11 @@ impl Machine {
         }
         done
     }
+}
+
+/// The images that any revision of a machine lies on.
+fn images_of(record: &Record) -> BTreeSet<ImageDigest> {
+    let layers = record.layers.iter().chain(&record.removed);
+    let revisions = layers.flat_map(|layer| &layer.revisions);
+    revisions.map(|revision| revision.image).collect()
 }

@@ -203,7 +203,10 @@ impl Machine {
                 ..RunRecord::new(backend.product().clone(), 0, host::this_process(), since)
             };
             let ended = self.boot(backend, run, options, until, ctx).await;
-            self.finish()?;
+            if let Err(error) = self.finish() {
+                // How the run ended is the answer; the next look at the machine clears the record.
+                tracing::warn!(machine = %self.name(), %error, "the run's record was not cleared");
+            }
             match ended? {
                 RunEnd::Reboot if options.reboot == OnReboot::StartAgain => {}
                 RunEnd::PowerOff => break self.refusal(&console, from).unwrap_or(RunEnd::PowerOff),
@@ -228,6 +231,7 @@ impl Machine {
     ) -> Result<RunEnd> {
         let plan = self.prepare(backend, run, ctx)?;
         let launch = Launch::new(plan, self.runtime_folder());
+        let until = until.into_iter().chain(ctx.deadline()).min();
         let waiting = until.map_or_else(|| ctx.clone(), |until| ctx.clone().with_deadline(until));
         let started = backend.start(&launch, &waiting).await;
         let mut running = match started {

@@ -4,7 +4,7 @@
 
 use stratavm_disk::{Durability, Patch};
 
-use super::files::{Files, make};
+use super::files::{Files, Stale, make};
 use super::folder::Machine;
 use super::record::{HeadRecord, Record, RunRecord, SessionRecord};
 use super::revision::{Head, LayerState, Use};
@@ -195,7 +195,13 @@ impl Machine {
                 make_private_dir(folder)?;
             }
             if let crate::chain::Source::New(spec) = &file.source {
-                make(&file.path, spec, self, Durability::Unsynced)?;
+                make(
+                    &file.path,
+                    spec,
+                    self,
+                    Durability::Unsynced,
+                    Stale::Unreferenced,
+                )?;
             }
         }
         Ok(())

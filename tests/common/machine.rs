@@ -247,6 +247,14 @@ impl Harness {
         }
     }
 
+    /// How many leases there are on all images together.
+    pub(crate) fn leases(&self) -> usize {
+        let images = self.store.images().list().unwrap().into_iter();
+        images
+            .map(|image| image.unwrap().leases().unwrap().len())
+            .sum()
+    }
+
     /// The frozen deltas below a layer's head.
     pub(crate) fn frozen(&self, layer: &str) -> Vec<PathBuf> {
         let files = self.chain(layer).files();
