@@ -48,12 +48,17 @@ fn controller_evidence(product: &str) -> Evidence {
 }
 
 fn feature_evidence(product: &str, feature: Feature) -> Evidence {
+    use Feature::{
+        AcpiShutdown, Audio, Cdrom, ConsoleLog, Control, LocalClock, RebootEndsRun, SecureBoot,
+        Tpm, Window,
+    };
     match (product, feature) {
-        (
-            "qemu",
-            Feature::Control | Feature::RebootEndsRun | Feature::AcpiShutdown | Feature::ConsoleLog,
-        ) => Evidence::Booted,
-        ("virtualbox" | "vmware", Feature::ConsoleLog) => Evidence::Foreign,
+        ("qemu", Control | RebootEndsRun | AcpiShutdown | ConsoleLog) => Evidence::Booted,
+        ("qemu", Audio | Cdrom) => Evidence::Foreign,
+        ("virtualbox", ConsoleLog | Window | Audio | Tpm | Cdrom | LocalClock) => Evidence::Foreign,
+        ("vmware", ConsoleLog | Audio | SecureBoot | Cdrom | LocalClock) => Evidence::Foreign,
+        ("parallels", ConsoleLog | Window | Audio | SecureBoot | Cdrom) => Evidence::Foreign,
+        // Policies are gaps of the plans, which no reader is asked about.
         _ => Evidence::Unproved,
     }
 }

@@ -19,7 +19,8 @@ use clap::Parser;
     disable_version_flag = true
 )]
 enum Task {
-    /// Runs every check: fmt, clippy, docs, unit, golden, conformance, interop, fuzz smoke.
+    /// Runs every check: fmt, scripts, clippy, docs, unit, doctests, golden, conformance, interop,
+    /// fuzz smoke.
     Test(test::Args),
     /// Makes a Linux guest from Debian packages and shows each promise by its own boots.
     Demo(demo::Args),

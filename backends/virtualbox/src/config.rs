@@ -141,7 +141,7 @@ fn extra_data(machine: &Resolved) -> Element {
     let restrictions = policy::window_restrictions(&machine.spec.policy);
     Element::new("ExtraData")
         .children(restrictions.iter().map(|(name, value)| item(name, value)))
-        // A reset of the guest ends the run, so that heads can be made anew (facts, 7.2.22).
+        // A reset of the guest ends the run, so that heads can be made anew (seen on VirtualBox 7.2.22).
         .child(item("VBoxInternal2/TurnResetIntoPowerOff", "1"))
 }
 
