@@ -2,7 +2,8 @@
 //!
 //! Nothing here changes the record; callers make files first, then save, then remove.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, FileType};
 use std::path::{Path, PathBuf};
 
@@ -24,22 +25,33 @@ use crate::store::{make_private_dir, sync_dir};
 pub(super) struct Files<'a> {
     machine: &'a Machine,
     paths: Paths,
+    /// Images that were looked up: an operation asks for the same one again and again.
+    images: RefCell<BTreeMap<ImageDigest, ImageRef>>,
 }
 
 impl<'a> Files<'a> {
     pub(super) fn new(machine: &'a Machine) -> Self {
         // Only the layers' folder is used here, and it is the same for every product.
         let paths = machine.paths(&Product::new("any"));
-        Self { machine, paths }
+        let images = RefCell::default();
+        Self {
+            machine,
+            paths,
+            images,
+        }
     }
 
     /// The image of this digest as chains refer to it.
     pub(super) fn image(&self, digest: &ImageDigest) -> Result<ImageRef> {
-        let image = self.machine.store().image(digest)?;
-        Ok(ImageRef {
+        if let Some(found) = self.images.borrow().get(digest) {
+            return Ok(found.clone());
+        }
+        let found = ImageRef {
             digest: *digest,
-            extents: image.extents(),
-        })
+            extents: self.machine.store().image(digest)?.extents(),
+        };
+        self.images.borrow_mut().insert(*digest, found.clone());
+        Ok(found)
     }
 
     /// The layout of `disk` in `family`.
