@@ -9,7 +9,7 @@ use stratavm::{Ctx, Hypervisor, Store};
 
 use super::data::{self, GOLDEN_DATA, GOLDEN_SIZE};
 use super::machine::{self, Layer, blank, failed, from_image};
-use super::measure::{Best, RUNS};
+use super::measure::{Best, RUNS, SHORT_RUNS};
 use super::place::{Kind, Place};
 use super::report::{Report, Row};
 use crate::exec::{Error, output};
@@ -37,12 +37,16 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<(), Error> {
     let empty = data::allocated(&folder)?;
     let (mut ours, mut copies) = (Best::new(), Best::new());
     for run in 0..RUNS {
-        let make = |backend: &_| one(&store, run, backend, &layers);
-        ours.run(|| {
-            products
-                .iter()
-                .try_for_each(|backend| make(backend.as_ref()).map(drop))
-        })?;
+        place.settle()?;
+        for turn in 0..SHORT_RUNS / RUNS {
+            let name = format!("{run}-{turn}");
+            let make = |backend: &_| one(&store, &name, backend, &layers);
+            ours.run(|| {
+                products
+                    .iter()
+                    .try_for_each(|backend| make(backend.as_ref()).map(drop))
+            })?;
+        }
         for format in FORMATS {
             drop(fs::remove_file(place.path(format)));
         }
@@ -55,7 +59,7 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<(), Error> {
         })?;
     }
     let (ours, copies) = (ours.get(), copies.get());
-    let taken = (data::allocated(&folder)? - empty) / RUNS as u64;
+    let taken = (data::allocated(&folder)? - empty) / SHORT_RUNS as u64;
     let names: Vec<_> = products.iter().map(|b| b.product().to_string()).collect();
     let limit = match place.kind() {
         Kind::Ram => 1.0 / 100.0,
@@ -81,7 +85,7 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<(), Error> {
 /// A machine for one product, ready to be opened by it.
 fn one(
     store: &Store,
-    run: usize,
+    run: &str,
     backend: &dyn Hypervisor,
     layers: &[Layer<'_>],
 ) -> Result<Machine, Error> {

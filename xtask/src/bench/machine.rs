@@ -128,6 +128,12 @@ pub(crate) fn dirty(machine: &Machine, layer: &str, bytes: u64) -> Result<(), Er
     output(&mut qemu).map(drop)
 }
 
+/// Reads what operations read.
+pub(crate) fn warm(machine: &Machine) -> Result<(), Error> {
+    let resolved = machine.resolve(&null()?);
+    resolved.map(drop).map_err(|error| failed(&error))
+}
+
 pub(crate) fn name(text: &str) -> Result<Name, Error> {
     Name::new(text).map_err(|error| Error::new(format!("{text}: {error}")))
 }
