@@ -162,11 +162,12 @@ pub(crate) fn render_sparse(spec: &SparseSpec) -> Result<ImageBytes> {
     out.push(header.descriptor_offset * SECTOR, text.into_bytes());
     for directory in header.redundant_directory.iter().chain(&header.directory) {
         let tables = directory + header.directory_sectors();
-        let entries = (0..header.table_count()).map(|i| (tables + i * GT_SECTORS) as u32);
-        out.push(
-            directory * SECTOR,
-            entries.flat_map(u32::to_le_bytes).collect(),
-        );
+        let mut entries = vec![0; header.table_count() as usize * 4];
+        for (entry, table) in entries.chunks_exact_mut(4).zip(0..) {
+            let sector = tables + table * GT_SECTORS;
+            entry.copy_from_slice(&(sector as u32).to_le_bytes());
+        }
+        out.push(directory * SECTOR, entries);
         // Tables lie one behind the other, so grain g's entry is at a fixed place. Untouched ones stay holes.
         debug_assert_eq!(GT_SECTORS * SECTOR, GTES_PER_GT * 4);
         out.push_entries(tables * SECTOR, &grains);
