@@ -55,6 +55,34 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 18] = [
+        Self::Invalid,
+        Self::NotFound,
+        Self::Exists,
+        Self::Busy,
+        Self::Suspended,
+        Self::NeedsSwitch,
+        Self::Unsupported,
+        Self::NotDriven,
+        Self::Unavailable,
+        Self::Product,
+        Self::Malformed,
+        Self::FromTheFuture,
+        Self::Mismatch,
+        Self::NoSpace,
+        Self::PermissionDenied,
+        Self::Io,
+        Self::Cancelled,
+        Self::Timeout,
+    ];
+
+    /// The kind of this [name](Self::as_str), as another process of this program printed it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// A stable name for machines, such as `not-found`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -5,7 +5,12 @@ use crate::hypervisor::ProcessId;
 /// This process, so that no later one with the same number is mistaken for it.
 #[must_use]
 pub fn this_process() -> ProcessId {
-    let pid = std::process::id();
+    process(std::process::id())
+}
+
+/// The process that has the number `pid` now.
+#[must_use]
+pub fn process(pid: u32) -> ProcessId {
     ProcessId {
         pid,
         started: start_of(pid).unwrap_or(0),

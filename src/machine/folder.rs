@@ -127,6 +127,13 @@ impl Machine {
         Ok(used)
     }
 
+    /// Where a supervisor that runs in the background writes what it has to say. In no run's own
+    /// folder, which goes with the run.
+    #[must_use]
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.folder().join("supervisor.log")
+    }
+
     pub(super) fn record_path(&self) -> PathBuf {
         self.folder().join("machine.json")
     }

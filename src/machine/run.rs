@@ -16,7 +16,7 @@ use super::folder::Machine;
 use super::record::RunRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host;
-use crate::hypervisor::{Ended, Endpoint, Hypervisor, Launch, Running, State, Stop};
+use crate::hypervisor::{Ended, Endpoint, Hypervisor, Launch, ProcessId, Running, State, Stop};
 use crate::spec::Composition;
 use crate::store::FileLock;
 use crate::timestamp::Timestamp;
@@ -283,6 +283,23 @@ impl Machine {
         match record.run.take() {
             Some(stale) => self.clear_run(&mut record, &stale),
             None => Ok(()),
+        }
+    }
+
+    /// Waits until the run of the supervisor `by` has come so far that the product says it runs, and
+    /// answers its record. For programs whose supervisor is a process of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] or [`ErrorKind::Timeout`] as `ctx` says: a supervisor that ended
+    /// before is not noticed here. [`ErrorKind::NotFound`] if the machine is gone.
+    pub async fn await_running(&self, by: ProcessId, ctx: &Ctx) -> Result<RunRecord> {
+        loop {
+            ctx.check()?;
+            let run = self.record()?.run;
+            if let Some(run) = run.filter(|run| run.supervisor == by && run.endpoint.is_some()) {
+                return Ok(run);
+            }
+            async_io::Timer::after(LOOK).await;
         }
     }
 

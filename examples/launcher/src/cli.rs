@@ -21,7 +21,7 @@ use crate::output::Form;
 #[command(after_help = "Examples:
   stratavm doctor
   stratavm translate finance.toml --product all --out plans
-  stratavm create finance.toml && stratavm start finance --wait")]
+  stratavm create finance.toml && stratavm start finance")]
 pub(crate) struct Cli {
     /// Print one JSON value on stdout, errors included.
     #[arg(long, global = true)]
@@ -62,9 +62,14 @@ pub(crate) enum Command {
     /// Delete a machine with everything its user wrote; images stay.
     #[command(after_help = "Example:\n  stratavm delete finance")]
     Delete(Named),
-    /// Start a machine on fresh heads.
-    #[command(after_help = "Example:\n  stratavm start finance --wait --timeout 600")]
+    /// Start a machine on fresh heads, and leave it running or wait for its end.
+    #[command(after_help = "Examples:
+  stratavm start finance
+  stratavm start finance --wait --timeout 600")]
     Start(Start),
+    /// Watch over a machine in the background: what `start` begins.
+    #[command(hide = true)]
+    Supervise(Start),
     /// Ask a machine to shut down, or switch it off.
     #[command(after_help = "Example:\n  stratavm stop finance --force")]
     Stop(Stop),
@@ -197,7 +202,7 @@ pub(crate) struct Start {
     /// The product to run it on.
     #[arg(long, default_value = "qemu")]
     pub(crate) product: String,
-    /// Stay until the machine is off; a reboot of the guest starts it again on fresh heads.
+    /// Stay until the machine is off, instead of leaving it to a supervisor in the background.
     #[arg(long)]
     pub(crate) wait: bool,
     /// A reboot of the guest ends the run too.

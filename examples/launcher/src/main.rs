@@ -9,6 +9,7 @@ mod context;
 mod interrupt;
 mod output;
 mod progress;
+mod sys;
 mod usage;
 
 use std::process::ExitCode;

@@ -102,6 +102,7 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
             "  on: {}, since {}, boot {}\n",
             run.product, run.since, run.boots
         ));
+        text.push_str(&format!("  supervisor: process {}\n", run.supervisor.pid));
     }
     text.push_str(&format!("  folder: {}", vm.machine().folder().display()));
     Ok(Answer::new(
@@ -114,6 +115,8 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
             "product": run.map(|run| run.product.as_str()),
             "since": run.map(|run| run.since.to_string()),
             "boots": run.map(|run| run.boots),
+            "supervisor": run.map(|run| run.supervisor.pid),
+            "endpoint": run.and_then(|run| Some(run.endpoint.as_ref()?.address.clone())),
             "folder": vm.machine().folder().display().to_string(),
             "family": record.family.as_str(),
         }),

@@ -1,5 +1,6 @@
 //! The commands, one module for each group.
 
+mod detach;
 mod disk;
 mod doctor;
 mod image;
@@ -26,7 +27,9 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Command::List => machine::list(&context),
         Command::Status(args) => machine::status(&context, &args.name),
         Command::Delete(args) => machine::delete(&context, &args.name),
-        Command::Start(args) => run::start(&context, &args),
+        Command::Start(args) if args.wait => run::start(&context, &args),
+        Command::Start(args) => detach::start(&context, &args),
+        Command::Supervise(args) => detach::supervise(&context, &args),
         Command::Stop(args) => run::stop(&context, &args),
         Command::Console(args) => run::console(&context, &args.name),
         Command::Layers(args) => layer::layers(&context, &args.name),

@@ -17,7 +17,8 @@ use crate::output::{Answer, Form, Outcome};
 /// How much of a console is printed, in bytes: its end.
 const CONSOLE_LIMIT: u64 = 16 << 20;
 
-pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
+/// The machine and the product that it is to run on, if this library starts machines there.
+pub(crate) fn startable(context: &Context, args: &Start) -> Result<Vm> {
     let backend = context.backend(&args.product)?;
     let machine = context.machine(&args.name)?;
     if backend.capabilities().feature(Feature::Control) == Grade::None {
@@ -31,14 +32,20 @@ pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
             args.product
         )));
     }
-    if !args.wait {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "starting a machine and leaving it to itself comes with a later version",
-        )
-        .next(format!("stratavm start {} --wait", args.name)));
-    }
-    let mut options = RunOptions::default();
+    Ok(Vm::new(machine, backend))
+}
+
+pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
+    supervise(context, args, RunOptions::default())
+}
+
+/// Runs the machine to its end in this process.
+pub(crate) fn supervise(
+    context: &Context,
+    args: &Start,
+    mut options: RunOptions,
+) -> Result<Answer> {
+    let vm = startable(context, args)?;
     if args.once {
         options = options.on_reboot(OnReboot::End);
     }
@@ -48,7 +55,6 @@ pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
     if context.form == Form::Text {
         options = options.on_event(tell);
     }
-    let vm = Vm::new(machine, backend);
     let ran = block_on(vm.run(options, context.cancellable()));
     if context.ctx.cancel_token().is_cancelled() && (ran.is_ok() || is_cancelled(&ran)) {
         // A terminal sends its signal to the product as well: whoever was first, the user ended it.

@@ -91,10 +91,8 @@ fn what_cannot_be_started_says_why_and_changes_nothing() {
         assert!(failure.message.contains(product), "{failure:?}");
         assert!(failure.next.contains("stratavm translate"), "{failure:?}");
     }
-    let detached = home.fails(&["start", "desk"]);
-    assert_eq!(detached.kind, "unsupported");
-    assert!(detached.message.contains("later version"), "{detached:?}");
-    assert!(detached.next.contains("--wait"), "{detached:?}");
+    let detached = home.fails(&["start", "desk", "--product", "vmware"]);
+    assert_eq!(detached.kind, "not-driven");
     assert_eq!(home.fails(&["start", "nobody", "--wait"]).kind, "not-found");
     assert_eq!(
         home.fails(&["start", "desk", "--wait", "--product", "bochs"])

@@ -10,6 +10,7 @@
 mod bench;
 mod controllers;
 mod damage;
+mod detached;
 mod disks;
 mod images;
 mod layers;

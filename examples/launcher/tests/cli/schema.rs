@@ -48,6 +48,9 @@ fn required(name: &str, schema: &Value) {
         assert_eq!(required.len(), keys.len(), "{name}: {required:?}");
         keys.values().for_each(|key| self::required(name, key));
     }
+    for one in schema["oneOf"].as_array().into_iter().flatten() {
+        self::required(name, one);
+    }
     if schema["items"].is_object() {
         required(name, &schema["items"]);
     }
