@@ -3,7 +3,7 @@
 
 use crate::hdd::{self, HdsSpec};
 use crate::raw::{self, RawSpec};
-use crate::vmdk::{self, FlatSpec, SparseSpec};
+use crate::vmdk::{self, ExtentSpec, FlatSpec, ParentLink, SparseSpec, SplitSpec};
 use crate::{Error, Patch, Result};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,10 @@ pub enum ImageSpec {
     VmdkFlat(FlatSpec),
     /// A sparse VMDK, with or without a parent.
     VmdkSparse(SparseSpec),
+    /// The text descriptor of a sparse VMDK in several extents.
+    VmdkSplit(SplitSpec),
+    /// One of those extents.
+    VmdkExtent(ExtentSpec),
     /// A Parallels expanding image.
     Hds(HdsSpec),
     /// A raw image.
@@ -22,7 +26,7 @@ pub enum ImageSpec {
 }
 
 impl ImageSpec {
-    /// Size of the guest disk (for `.hds`: of its storage's range) in bytes.
+    /// Size of the guest disk (for an extent or a `.hds`: of its own range) in bytes.
     pub fn disk_size(&self) -> u64 {
         let sectors = match self {
             ImageSpec::VmdkFlat(s) => s
@@ -30,6 +34,11 @@ impl ImageSpec {
                 .iter()
                 .fold(0, |n: u64, e| n.saturating_add(e.sectors)),
             ImageSpec::VmdkSparse(s) => s.sectors,
+            ImageSpec::VmdkSplit(s) => s
+                .extents
+                .iter()
+                .fold(0, |n: u64, e| n.saturating_add(e.sectors)),
+            ImageSpec::VmdkExtent(s) => s.sectors,
             ImageSpec::Hds(s) => s.sectors,
             ImageSpec::Raw(s) => return s.size,
         };
@@ -53,17 +62,31 @@ impl ImageSpec {
                 )
             }
             ImageSpec::VmdkSparse(s) => {
-                let parent = s.parent.as_ref().map_or_else(
-                    || "none".to_owned(),
-                    |p| format!("{:?} parent-cid={} parent-uuid={}", p.hint, p.cid, p.uuid),
-                );
                 format!(
-                    "vmdk-sparse size={size} cid={} uuid={} adapter={} parent={parent}{}",
+                    "vmdk-sparse size={size} cid={} uuid={} adapter={} parent={}{}",
                     s.cid,
                     s.uuid,
                     s.adapter.as_str(),
+                    linked(s.parent.as_ref()),
                     patched(&s.patches)
                 )
+            }
+            ImageSpec::VmdkSplit(s) => {
+                let files = s
+                    .extents
+                    .iter()
+                    .map(|e| format!("{:?}+{}", e.file, e.sectors));
+                format!(
+                    "vmdk-split size={size} cid={} uuid={} adapter={} parent={} extents={}",
+                    s.cid,
+                    s.uuid,
+                    s.adapter.as_str(),
+                    linked(s.parent.as_ref()),
+                    files.collect::<Vec<_>>().join(",")
+                )
+            }
+            ImageSpec::VmdkExtent(s) => {
+                format!("vmdk-extent size={size}{}", patched(&s.patches))
             }
             ImageSpec::Hds(s) => format!("hds size={size}{}", patched(&s.patches)),
             ImageSpec::Raw(s) => format!("raw size={size}{}", patched(&s.patches)),
@@ -73,11 +96,19 @@ impl ImageSpec {
     /// Bytes of the file once the guest has written everywhere.
     pub(crate) fn grown_len(&self, now: u64) -> u64 {
         match self {
-            ImageSpec::VmdkSparse(s) => vmdk::sparse_grown_len(s),
+            ImageSpec::VmdkSparse(s) => vmdk::sparse_grown_len(s.sectors),
+            ImageSpec::VmdkExtent(s) => vmdk::extent_grown_len(s.sectors),
             ImageSpec::Hds(s) => hdd::grown_len(s),
-            ImageSpec::VmdkFlat(_) | ImageSpec::Raw(_) => now,
+            ImageSpec::VmdkFlat(_) | ImageSpec::VmdkSplit(_) | ImageSpec::Raw(_) => now,
         }
     }
+}
+
+fn linked(parent: Option<&ParentLink>) -> String {
+    parent.map_or_else(
+        || "none".to_owned(),
+        |p| format!("{:?} parent-cid={} parent-uuid={}", p.hint, p.cid, p.uuid),
+    )
 }
 
 fn patched(patches: &[Patch]) -> String {
@@ -143,6 +174,8 @@ pub fn image_bytes(spec: &ImageSpec) -> Result<ImageBytes> {
     let (made, op) = match spec {
         ImageSpec::VmdkFlat(s) => (vmdk::render_flat(s), "make VMDK descriptor"),
         ImageSpec::VmdkSparse(s) => (vmdk::render_sparse(s), "make sparse VMDK"),
+        ImageSpec::VmdkSplit(s) => (vmdk::render_split(s), "make VMDK descriptor"),
+        ImageSpec::VmdkExtent(s) => (vmdk::render_extent(s), "make sparse VMDK extent"),
         ImageSpec::Hds(s) => (hdd::render(s), "make hds image"),
         ImageSpec::Raw(s) => (raw::render(s), "make raw image"),
     };

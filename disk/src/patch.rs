@@ -1,6 +1,7 @@
 //! Bytes to put into a new image at given places of the guest disk: a partition table, a manifest.
 
 use crate::{Error, Result};
+use std::ops::Range;
 
 /// Bytes at a place of the guest disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,23 @@ pub(crate) fn check(patches: &[Patch], size: u64) -> Result<()> {
         free_from = p.end();
     }
     Ok(())
+}
+
+/// The parts of checked patches in a range of the disk, as seen from its start.
+pub(crate) fn within(patches: &[Patch], range: &Range<u64>) -> Vec<Patch> {
+    let part = |p: &Patch| {
+        let start = p.offset.max(range.start);
+        let end = p.end().min(range.end);
+        // Both lie in the patch, whose bytes are in memory.
+        let bytes = p
+            .bytes
+            .get((start.checked_sub(p.offset)?) as usize..(end.checked_sub(p.offset)?) as usize)?;
+        (!bytes.is_empty()).then(|| Patch {
+            offset: start - range.start,
+            bytes: bytes.to_vec(),
+        })
+    };
+    patches.iter().filter_map(part).collect()
 }
 
 /// One patch's part in one block: block number, offset in that block, bytes.

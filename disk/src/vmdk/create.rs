@@ -150,8 +150,17 @@ pub(crate) fn render_sparse(spec: &SparseSpec) -> Result<ImageBytes> {
         )));
     }
 
+    Ok(render_grains(&header, Some(text), &spec.patches))
+}
+
+/// Header, descriptor, directories and the grains that `patches` touch. The caller has checked all of them.
+pub(super) fn render_grains(
+    header: &SparseHeader,
+    text: Option<String>,
+    patches: &[Patch],
+) -> ImageBytes {
     let mut grains = BTreeMap::new();
-    let parts: Vec<_> = patch::by_block(&spec.patches, GRAIN_SECTORS * SECTOR).collect();
+    let parts: Vec<_> = patch::by_block(patches, GRAIN_SECTORS * SECTOR).collect();
     for part in &parts {
         let next = header.overhead + grains.len() as u64 * GRAIN_SECTORS;
         grains.entry(part.block).or_insert(next);
@@ -159,7 +168,9 @@ pub(crate) fn render_sparse(spec: &SparseSpec) -> Result<ImageBytes> {
     let end = header.overhead + grains.len() as u64 * GRAIN_SECTORS;
     let mut out = ImageBytes::new(end * SECTOR);
     out.push(0, header.to_bytes().to_vec());
-    out.push(header.descriptor_offset * SECTOR, text.into_bytes());
+    if let Some(text) = text {
+        out.push(header.descriptor_offset * SECTOR, text.into_bytes());
+    }
     for directory in header.redundant_directory.iter().chain(&header.directory) {
         let tables = directory + header.directory_sectors();
         let mut entries = vec![0; header.table_count() as usize * 4];
@@ -177,14 +188,14 @@ pub(crate) fn render_sparse(spec: &SparseSpec) -> Result<ImageBytes> {
             out.push(sector * SECTOR + part.within, part.bytes.to_vec());
         }
     }
-    Ok(out.finish())
+    out.finish()
 }
 
 /// Bytes of the file once every grain is written.
-pub(crate) fn sparse_grown_len(spec: &SparseSpec) -> u64 {
-    SparseHeader::for_new(spec.sectors)
+pub(crate) fn sparse_grown_len(sectors: u64) -> u64 {
+    SparseHeader::for_new(sectors)
         .overhead
-        .saturating_add(spec.sectors)
+        .saturating_add(sectors)
         .saturating_mul(SECTOR)
 }
 
@@ -196,23 +207,32 @@ fn check_sparse(spec: &SparseSpec) -> Result<()> {
             spec.sectors
         )));
     }
-    spec.cid.check_usable()?;
-    if spec.file.is_empty() || spec.file.contains(['/', '\\']) || spec.file.len() > MAX_EXTENT_NAME
-    {
+    if !is_file_name(&spec.file) {
         return Err(Error::invalid(format!(
             "{:?} is no file name without folders",
             spec.file
         )));
     }
-    if spec.uuid.is_nil() {
+    check_links(spec.cid, spec.uuid, spec.parent.as_ref())?;
+    check_patches(&spec.patches, spec.sectors, spec.parent.as_ref())
+}
+
+/// Whether a descriptor can name this file beside itself, and every product reads the name whole.
+pub(super) fn is_file_name(file: &str) -> bool {
+    !file.is_empty() && !file.contains(['/', '\\']) && file.len() <= MAX_EXTENT_NAME
+}
+
+/// The ids of an image and those of its parent.
+pub(super) fn check_links(cid: Cid, uuid: Uuid, parent: Option<&ParentLink>) -> Result<()> {
+    cid.check_usable()?;
+    if uuid.is_nil() {
         return Err(Error::invalid("the image's UUID is null"));
     }
-    patch::check(&spec.patches, spec.sectors * SECTOR)?;
-    let Some(parent) = &spec.parent else {
+    let Some(parent) = parent else {
         return Ok(());
     };
     parent.cid.check_usable()?;
-    if parent.uuid.is_nil() || parent.uuid == spec.uuid {
+    if parent.uuid.is_nil() || parent.uuid == uuid {
         return Err(Error::invalid(
             "the parent's UUID is null or the child's own",
         ));
@@ -223,7 +243,20 @@ fn check_sparse(spec: &SparseSpec) -> Result<()> {
             parent.hint.len()
         )));
     }
-    whole_grains(&spec.patches)
+    Ok(())
+}
+
+/// Over a parent only whole grains can be put in.
+pub(super) fn check_patches(
+    patches: &[Patch],
+    sectors: u64,
+    parent: Option<&ParentLink>,
+) -> Result<()> {
+    patch::check(patches, sectors * SECTOR)?;
+    match parent {
+        Some(_) => whole_grains(patches),
+        None => Ok(()),
+    }
 }
 
 /// Adjacent patches count as one.
@@ -274,6 +307,6 @@ fn sparse_descriptor(spec: &SparseSpec) -> Descriptor {
     }
 }
 
-fn encoding() -> Vec<(String, String)> {
+pub(super) fn encoding() -> Vec<(String, String)> {
     vec![("encoding".to_owned(), "UTF-8".to_owned())]
 }

@@ -1,14 +1,15 @@
 //! Freezing a head into a parent: a fresh content id, because QEMU renews the CID only at a first write, VirtualBox
 //! never, and a stale one would let a changed parent pass for the old one.
 
-use super::{AdapterType, Cid, CreateType, Descriptor, ExtentKind, Head, SECTOR};
+use super::{AdapterType, Cid, CreateType, Descriptor, ExtentKind, Head, SECTOR, read_text};
 use crate::file::ImageFile;
-use crate::{Durability, Error, Result};
+use crate::{Durability, Error, Result, write_atomic};
 use std::path::Path;
 
-/// Gives a monolithicSparse image that this crate made a new CID and longContentID, in one write of whole sectors inside
-/// its embedded descriptor. Nothing moves, unless QEMU wrote the old CID without leading zeros: then the text behind it
-/// moves up to the room that 8 digits need.
+/// Gives a sparse image that this crate made a new CID and longContentID. In a monolithicSparse file that is one write of
+/// whole sectors inside its embedded descriptor; nothing moves, unless QEMU wrote the old CID without leading zeros: then
+/// the text behind it moves up to the room that 8 digits need. The text descriptor of a split image is replaced as a
+/// whole; its extents are not looked at, and the caller's to flush.
 ///
 /// Header and descriptor are read strictly first. Refused is an image whose links are not in both styles (VMware's and
 /// VirtualBox's), because a product made or rewrote it.
@@ -23,26 +24,27 @@ pub fn renew_cid(file: &Path, new: Cid, durability: Durability) -> Result<()> {
 fn renew(path: &Path, new: Cid, durability: Durability) -> Result<()> {
     new.check_usable()?;
     let file = ImageFile::open_rw(path)?;
+    let mut magic = [0; 4];
+    if file.len() >= 4 {
+        file.read_exact_at(&mut magic, 0)?;
+    }
+    if magic.starts_with(b"#") {
+        let mut text = read_text(&file)?;
+        drop(file); // Windows renames over no open file
+        let before = Descriptor::parse(&text, path)?;
+        check_ours(&before)?;
+        put_cid(&mut text, &before, new, path)?;
+        return write_atomic(path, &text, durability);
+    }
     let mut head = Head::read(&file)?;
     check_ours(&head.descriptor)?;
-
-    let cid = new.to_string();
     let old = head.text.len();
-    widen_cid(&mut head.text);
+    let places = put_cid(&mut head.text, &head.descriptor, new, path)?;
     // Text that grew keeps a NUL behind it: something else may have stood there.
     if head.text.len() != old && head.text.len() as u64 >= head.header.descriptor_size * SECTOR {
         return Err(Error::limit(
             "the descriptor has no room for a CID of 8 digits",
         ));
-    }
-    let places = [cid_place(&head.text)?, long_tail_place(&head.text)?];
-    for at in places {
-        head.text[at..at + 8].copy_from_slice(cid.as_bytes());
-    }
-    // What will stand in the file must still be read as the same image, but for the ids.
-    let after = Descriptor::parse(&head.text, path)?;
-    if after.cid != new || after.parent_cid != head.descriptor.parent_cid {
-        return Err(Error::mismatch("the descriptor would not hold the new CID"));
     }
 
     let sector = SECTOR as usize;
@@ -63,14 +65,28 @@ fn renew(path: &Path, new: Cid, durability: Durability) -> Result<()> {
     }
 }
 
+/// Writes both forms of the id into the text; answers where they stand. What comes out is read back: it must be the same
+/// image, but for the ids.
+fn put_cid(text: &mut Vec<u8>, before: &Descriptor, new: Cid, path: &Path) -> Result<[usize; 2]> {
+    widen_cid(text);
+    let places = [cid_place(text)?, long_tail_place(text)?];
+    for at in places {
+        text[at..at + 8].copy_from_slice(new.to_string().as_bytes());
+    }
+    let after = Descriptor::parse(text, path)?;
+    if after.cid != new || after.parent_cid != before.parent_cid {
+        return Err(Error::mismatch("the descriptor would not hold the new CID"));
+    }
+    Ok(places)
+}
+
 /// Both link styles, or neither.
 fn check_ours(d: &Descriptor) -> Result<()> {
     let refuse = |what: &str| Err(Error::mismatch(format!("not a head of ours: {what}")));
-    if d.create_type != CreateType::MonolithicSparse
-        || d.extents.len() != 1
-        || d.extents[0].kind != ExtentKind::Sparse
-    {
-        return refuse("not a monolithicSparse image");
+    let one = d.create_type == CreateType::MonolithicSparse && d.extents.len() == 1;
+    let split = d.create_type == CreateType::TwoGbMaxExtentSparse;
+    if !(one || split) || d.extents.iter().any(|e| e.kind != ExtentKind::Sparse) {
+        return refuse("not a sparse image");
     }
     if d.image_uuid().is_none() {
         return refuse("no ddb.uuid.image");

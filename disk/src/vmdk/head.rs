@@ -58,6 +58,11 @@ pub(crate) fn read_header(file: &ImageFile) -> Result<SparseHeader> {
 
 /// Reads a file that is a text descriptor.
 pub(crate) fn read_text_descriptor(file: &ImageFile) -> Result<Descriptor> {
+    Descriptor::parse(&read_text(file)?, file.path())
+}
+
+/// The text of a descriptor, without the NULs that QEMU 7 fills it up with to 10 KiB when it renews the CID.
+pub(crate) fn read_text(file: &ImageFile) -> Result<Vec<u8>> {
     if file.len() > MAX_DESCRIPTOR as u64 {
         return Err(
             Error::limit(format!("descriptor of {} bytes is above 1 MiB", file.len()))
@@ -66,5 +71,10 @@ pub(crate) fn read_text_descriptor(file: &ImageFile) -> Result<Descriptor> {
     }
     let mut text = vec![0; file.len() as usize];
     file.read_exact_at(&mut text, 0)?;
-    Descriptor::parse(&text, file.path())
+    if let Some(end) = text.iter().position(|b| *b == 0)
+        && text[end..].iter().all(|b| *b == 0)
+    {
+        text.truncate(end);
+    }
+    Ok(text)
 }

@@ -67,22 +67,32 @@ impl SparseHeader {
     /// VirtualBox and QEMU accept it: descriptor at sector 1, redundant directory and tables, directory and tables,
     /// rounded up to a grain.
     pub(crate) fn for_new(capacity: u64) -> SparseHeader {
+        SparseHeader::laid_out(capacity, 20)
+    }
+
+    /// The same for an extent of a split image: its descriptor is another file.
+    pub(crate) fn for_extent(capacity: u64) -> SparseHeader {
+        SparseHeader::laid_out(capacity, 0)
+    }
+
+    fn laid_out(capacity: u64, descriptor_size: u64) -> SparseHeader {
+        let tables_from = 1 + descriptor_size;
         let mut h = SparseHeader {
             version: 1,
             flags: FLAG_NEWLINE | FLAG_REDUNDANT,
             capacity,
             grain_size: GRAIN_SECTORS,
-            descriptor_offset: 1,
-            descriptor_size: 20,
-            redundant_directory: Some(21),
+            descriptor_offset: u64::from(descriptor_size != 0),
+            descriptor_size,
+            redundant_directory: Some(tables_from),
             directory: None,
             overhead: 0,
             shutdown: Shutdown::Clean,
             compression: 0,
         };
         let tables = h.directory_sectors() + h.table_count() * GT_SECTORS;
-        h.directory = Some(21 + tables);
-        h.overhead = (21 + 2 * tables).next_multiple_of(GRAIN_SECTORS);
+        h.directory = Some(tables_from + tables);
+        h.overhead = (tables_from + 2 * tables).next_multiple_of(GRAIN_SECTORS);
         h
     }
 
@@ -297,8 +307,9 @@ mod tests {
 
         #[test]
         fn new_headers_round_trip(mib in 1_u64..2_000_000) {
-            let h = SparseHeader::for_new(mib * 2048);
-            prop_assert_eq!(read(&h.to_bytes()).unwrap(), h);
+            for h in [SparseHeader::for_new(mib * 2048), SparseHeader::for_extent(mib * 2048)] {
+                prop_assert_eq!(read(&h.to_bytes()).unwrap(), h);
+            }
         }
     }
 }

@@ -7,14 +7,20 @@ mod freeze;
 mod head;
 mod header;
 mod parse;
+mod split;
 
 pub use create::{FlatExtent, FlatSpec, ParentLink, SparseSpec};
 pub(crate) use create::{render_flat, render_sparse, sparse_grown_len};
 pub use descriptor::{Access, CreateType, Descriptor, Extent, ExtentKind};
 pub use freeze::renew_cid;
-pub(crate) use head::{Head, MAX_DESCRIPTOR, read_header, read_text_descriptor};
+pub(crate) use head::{Head, MAX_DESCRIPTOR, read_header, read_text, read_text_descriptor};
 pub(crate) use header::FLAG_ZERO_GRAIN;
 pub use header::{Shutdown, SparseHeader};
+pub use split::{
+    ExtentSpec, MAX_EXTENT_SECTORS, SparseExtent, SplitSpec, check_extent_sectors, extent_name,
+    extent_sectors_for,
+};
+pub(crate) use split::{extent_grown_len, render_extent, render_split};
 
 use crate::{Error, Result};
 use std::fmt;
