@@ -2,6 +2,8 @@
 //! under QEMU, driving it as a user would, through the launcher. What was made is kept under `target/demo`.
 
 mod cache;
+#[cfg(unix)]
+mod crash;
 mod disk;
 mod guest;
 mod images;
@@ -10,6 +12,8 @@ mod launcher;
 mod machine;
 mod promises;
 mod task;
+#[cfg(unix)]
+mod terminal;
 mod tool;
 mod tree;
 
@@ -23,7 +27,7 @@ use crate::workspace;
 use images::Images;
 use launcher::Launcher;
 use machine::Bench;
-use promises::{ABOUT_THE_OS, Goods, PROMISES};
+use promises::{ABOUT_THE_OS, Goods, PROMISES, Promise};
 use tool::At;
 
 /// What the demo makes and runs its guest with.
@@ -70,6 +74,9 @@ pub(crate) struct Args {
     /// Shows only the promises whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Shows what becomes of machines when things are killed, moved and copied, in the launcher's own words.
+    #[arg(long)]
+    crash: bool,
     /// Makes the images, prints where they are, and stops.
     #[arg(long)]
     images: bool,
@@ -103,20 +110,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let begun = Instant::now();
     let mut bench = bench(&folder, "store", &launcher)?;
     let goods = stock(&bench, &images)?;
-    for promise in PROMISES {
+    let promises = if args.crash {
+        crash_promises()?
+    } else {
+        PROMISES
+    };
+    for promise in promises {
         tally.show(&mut bench, promise.name, |bench| {
             (promise.show)(bench, &goods)
         });
     }
-    tally.show(
-        &mut bench,
-        "os-promises-with-a-golden-of-3-extents",
-        |bench| {
+    if !args.crash {
+        let name = "os-promises-with-a-golden-of-3-extents";
+        tally.show(&mut bench, name, |bench| {
             let (split, shown) = split_golden(&folder, &images, &launcher)?;
             bench.boots += split.boots;
             shown
-        },
-    );
+        });
+    }
     println!(
         "demo: {} boots in {} s",
         bench.boots,
@@ -128,6 +139,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         (_, 0) => Ok(()),
         (_, failed) => Err(Error::new(format!("{failed} promises were not kept"))),
     }
+}
+
+#[cfg(unix)]
+fn crash_promises() -> Result<&'static [Promise], Error> {
+    Ok(crash::PROMISES)
+}
+
+#[cfg(not(unix))]
+fn crash_promises() -> Result<&'static [Promise], Error> {
+    Err(Error::new(
+        "--crash closes a terminal and kills processes, which is written for Unix",
+    ))
 }
 
 struct Tally {

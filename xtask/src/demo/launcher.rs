@@ -1,5 +1,6 @@
 //! The launcher, driven as a user would: its commands, `--json`, one store of the demo's own.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,13 +46,7 @@ impl Launcher {
 
     /// Runs a command; its answer, or its refusal in words.
     pub(crate) fn ask(&self, args: &[&str]) -> Result<Result<Value, String>, Error> {
-        let said = Tool::at(self.program.clone())
-            .args(args)
-            .arg("--json")
-            .arg("--home")
-            .arg(&self.home)
-            .within(START + Duration::from_secs(60))
-            .ask()?;
+        let said = self.tool(args).arg("--json").ask()?;
         let line = args.join(" ");
         let answer: Value = serde_json::from_slice(&said.stdout).map_err(|error| {
             let printed = String::from_utf8_lossy(&said.stdout);
@@ -69,6 +64,14 @@ impl Launcher {
         }
     }
 
+    /// Runs a command as a person would and shows what it prints; whether it was done, and the text.
+    pub(crate) fn say(&self, args: &[&str]) -> Result<(bool, String), Error> {
+        let said = self.tool(args).ask()?;
+        let printed = format!("{}{}", String::from_utf8_lossy(&said.stdout), said.stderr);
+        show(args, &printed);
+        Ok((said.ok, printed))
+    }
+
     /// Starts a machine and waits for its end, reboots included.
     pub(crate) fn start(&self, machine: &str) -> Result<Result<Value, String>, Error> {
         let limit = START.as_secs().to_string();
@@ -81,6 +84,35 @@ impl Launcher {
             "--timeout",
             &limit,
         ])
+    }
+
+    /// The same launcher on the store of another folder.
+    pub(crate) fn at_home(&self, home: PathBuf) -> Self {
+        Self::new(self.program.clone(), home)
+    }
+
+    /// The command line that a person would type.
+    pub(crate) fn command_line(&self, args: &[&str]) -> Vec<OsString> {
+        let mut line = vec![self.program.clone().into_os_string()];
+        line.extend(args.iter().map(OsString::from));
+        line.extend(["--home".into(), self.home.clone().into_os_string()]);
+        line
+    }
+
+    fn tool(&self, args: &[&str]) -> Tool {
+        let mut line = self.command_line(args).into_iter();
+        let program = line.next().unwrap_or_default();
+        Tool::at(program.into())
+            .args(line)
+            .within(START + Duration::from_secs(60))
+    }
+}
+
+/// Prints a command and what it said, as it stood in the terminal.
+pub(crate) fn show(args: &[&str], printed: &str) {
+    println!("  $ stratavm {}", args.join(" "));
+    for line in printed.lines() {
+        println!("    {line}");
     }
 }
 

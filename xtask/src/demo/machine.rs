@@ -101,19 +101,50 @@ impl Bench {
         )
         .at(spec.display())?;
         self.launcher.run(&["create", &spec.to_string_lossy()])?;
-        Ok(Machine {
+        Ok(self.machine(name))
+    }
+
+    /// A machine that is in the store already.
+    pub(crate) fn machine(&mut self, name: &str) -> Machine<'_> {
+        Machine {
             bench: self,
             name: name.to_owned(),
-        })
+        }
     }
 }
 
 impl Machine<'_> {
     /// Gives the guest its task, starts it until it powers off, and checks what it judged.
     pub(crate) fn boot(&mut self, task: &Task) -> Result<Shown, Error> {
-        let image = self.bench.add_task(task)?;
-        self.change(&["task"], &["update", "task", &image])?;
+        self.give(task)?;
         self.boot_again(task)
+    }
+
+    /// Gives the guest its task for the next start.
+    pub(crate) fn give(&mut self, task: &Task) -> Result<(), Error> {
+        let image = self.bench.add_task(task)?;
+        self.change(&["task"], &["update", "task", &image])
+            .map(drop)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn launcher(&self) -> &Launcher {
+        &self.bench.launcher
+    }
+
+    /// What the guest has written to its console so far.
+    pub(crate) fn console(&self) -> String {
+        let bytes = fs::read(self.folder().join("console.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The machine's folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let machines = self.bench.launcher.home().join("machines");
+        machines.join(&self.name)
     }
 
     /// Starts the guest with the task that it has got.
@@ -179,13 +210,7 @@ impl Machine<'_> {
 
     /// The folder of one layer.
     pub(crate) fn layer_folder(&self, layer: &str) -> PathBuf {
-        self.bench
-            .launcher
-            .home()
-            .join("machines")
-            .join(&self.name)
-            .join("layers")
-            .join(layer)
+        self.folder().join("layers").join(layer)
     }
 
     /// The bench's folder for what is made on the way.

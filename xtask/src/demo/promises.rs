@@ -30,7 +30,11 @@ pub(crate) struct Goods {
 }
 
 impl Goods {
-    fn machine<'a>(&self, bench: &'a mut Bench, name: &str) -> Result<Machine<'a>, Error> {
+    pub(crate) fn machine<'a>(
+        &self,
+        bench: &'a mut Bench,
+        name: &str,
+    ) -> Result<Machine<'a>, Error> {
         bench.create(name, &self.os[0], &self.application[0])
     }
 

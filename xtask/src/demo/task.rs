@@ -19,6 +19,11 @@ impl Task {
         self.judged(format!("expect {fact} {value}"))
     }
 
+    /// The guest finds `number` or more.
+    pub(crate) fn expect_at_least(self, fact: &str, number: u64) -> Self {
+        self.judged(format!("expect_at_least {fact} {number}"))
+    }
+
     /// The guest finds something else than `value`.
     pub(crate) fn expect_changed(self, fact: &str, value: impl std::fmt::Display) -> Self {
         self.judged(format!("expect_changed {fact} {value}"))
@@ -32,6 +37,11 @@ impl Task {
     /// The guest raises the counter that it keeps in a layer's path.
     pub(crate) fn count(self, layer: Kept) -> Self {
         self.line(format!("count {}", layer.file()))
+    }
+
+    /// The guest raises that counter for as long as it runs, and says each number once it is on its disk.
+    pub(crate) fn keep_counting(self, layer: Kept) -> Self {
+        self.line(format!("keep_counting {}", layer.file()))
     }
 
     /// The guest writes to /usr and /etc.
