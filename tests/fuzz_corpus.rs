@@ -85,3 +85,16 @@ fn machine_seeds_are_accepted() {
             .map_err(|error| error.to_string())
     });
 }
+
+#[test]
+fn gpt_seeds_are_accepted() {
+    every_seed("gpt", |bytes, _| {
+        let mut disk = bytes.to_vec();
+        disk.resize(1 << 20, 0);
+        match stratavm::testkit::gpt::partitions(&disk, 2 << 20) {
+            Ok(Some((partitions, _))) if !partitions.is_empty() => Ok(()),
+            Ok(found) => Err(format!("no partition: {found:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    });
+}

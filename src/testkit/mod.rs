@@ -1,6 +1,7 @@
 //! What tests of `Hypervisor` implementations share. Feature `testkit`; no part of a product.
 
 pub mod conformance;
+pub mod gpt;
 pub mod guest;
 mod sample;
 

@@ -13,7 +13,7 @@ use super::report;
 use super::values::{Blind, Values, clean, compare};
 use super::views::{absolute, parallels, qemu, virtualbox, vmware};
 
-/// What products refuse, by the words of the refusal: what they do not have, as the design's tables say. Anything else
+/// What products refuse, by the words of the refusal: what they do not have. Anything else
 /// must be translated.
 const REFUSALS: [(&str, &[&str]); 4] = [
     ("vmware", &["virtio", UNQUOTABLE]),

@@ -91,7 +91,7 @@ pub(crate) fn expected(machine: &Resolved, product: &str) -> Values {
     values
 }
 
-/// Kind of controller and port; what `auto` is, is the design's table and not the backend's word.
+/// Kind of controller and port. What `auto` means is said here once more, so that the backend's word is checked.
 fn place(wanted: Controller, slot: u32, spec: &VmSpec, product: &str) -> (Controller, u32) {
     match (wanted, product, spec.guest.os) {
         (Controller::Auto, "qemu", GuestOs::Linux) => (Controller::Virtio, slot),
