@@ -168,7 +168,7 @@ fn counting<'a>(bench: &'a mut Bench, goods: &Goods, name: &str) -> Result<Machi
 
 /// Starts it as a user does; the number that the guest has reached then.
 fn started(machine: &Machine<'_>) -> Result<u64, Error> {
-    said(machine, &["start", "--product", "qemu"], "running")?;
+    said(machine, &["start", "--product", "qemu"], "runs on qemu")?;
     kept(machine, 3)
 }
 
