@@ -27,6 +27,12 @@ pub fn is_alive(process: ProcessId) -> Option<bool> {
     Some(start_of(process.pid) == Some(process.started))
 }
 
+/// Whether some process has this number now; `None` where the host does not tell.
+#[must_use]
+pub(crate) fn is_used(pid: u32) -> Option<bool> {
+    cfg!(target_os = "linux").then(|| start_of(pid).is_some())
+}
+
 /// When a process began, in clock ticks since the host booted: field 22 of `/proc/PID/stat`
 /// (proc(5)). The second field is the program's name in parentheses and may hold anything.
 #[cfg(target_os = "linux")]

@@ -23,7 +23,7 @@ mod registry;
 pub mod resolved;
 pub mod slot;
 pub mod spec;
-mod store;
+pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod timestamp;

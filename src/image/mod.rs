@@ -25,3 +25,4 @@ pub use digest::{CHUNK_SIZE, DigestError, ImageDigest};
 pub use meta::{ExtentMeta, ImageMeta, Origin, PartitionMeta, Provenance};
 pub use probe::{Inspected, Need, inspect};
 pub use root::{Change, ChangedExtent, Image, ImageRoot, Verification};
+pub(crate) use staging::{UNFINISHED, lock_staging};

@@ -144,13 +144,8 @@ impl ImageRoot {
         let mut digests = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let hex = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
             // Other names are unfinished images, or nothing of ours.
-            digests.extend(hex.and_then(|hex| {
-                format!("{}{hex}", ImageDigest::PREFIX)
-                    .parse::<ImageDigest>()
-                    .ok()
-            }));
+            digests.extend(name.to_str().and_then(|name| self.digest_of_folder(name)));
         }
         digests.sort_unstable();
         // None: removed since the folder was read.
@@ -178,6 +173,12 @@ impl ImageRoot {
             digest: *digest,
             changed,
         })
+    }
+
+    /// The image that a folder of this name holds, if it is the name of one.
+    pub(crate) fn digest_of_folder(&self, name: &str) -> Option<ImageDigest> {
+        let hex = name.strip_prefix(PREFIX)?;
+        format!("{}{hex}", ImageDigest::PREFIX).parse().ok()
     }
 
     /// The folder of the image of this digest, whether it is there or not.
@@ -265,7 +266,17 @@ impl Image {
     /// # Errors
     /// What the operating system reports.
     pub fn leases(&self) -> Result<Vec<Uuid>> {
-        let folder = self.folder.join(LEASES);
+        Self::leases_in(&self.folder)
+    }
+
+    /// The lease of a machine on the image in `folder`.
+    pub(crate) fn lease_in(folder: &Path, machine: Uuid) -> PathBuf {
+        folder.join(LEASES).join(machine.to_string())
+    }
+
+    /// As [`Self::leases`], of the image in `folder`, which may be damaged.
+    pub(crate) fn leases_in(folder: &Path) -> Result<Vec<Uuid>> {
+        let folder = folder.join(LEASES);
         let failed = |error| Error::io("the image's users cannot be read", &folder, error);
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -19,9 +19,13 @@ use super::meta::{ALIGNMENT, ExtentMeta, ImageMeta, PartitionMeta, Provenance};
 use super::root::{Image, ImageRoot, META_FILE};
 use super::{ImageDigest, sys};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::FileLock;
 
 /// What the names of unfinished images start with.
-const PREFIX: &str = ".new-";
+pub(crate) const UNFINISHED: &str = ".new-";
+
+/// Held shared while an image is made, so that nobody takes its folder for one that was left.
+const STAGING_LOCK: &str = ".staging.lock";
 
 /// Largest extent of an image that is split, in bytes: below 2 GiB, which every file system and
 /// every descriptor can express.
@@ -36,6 +40,12 @@ pub(super) struct Staging {
     folder: PathBuf,
     extents: Vec<ExtentMeta>,
     size: u64,
+    _lock: FileLock,
+}
+
+/// Keeps images from being made below `root`; none while one is.
+pub(crate) fn lock_staging(root: &Path) -> Option<FileLock> {
+    FileLock::try_exclusive(&root.join(STAGING_LOCK)).ok()
 }
 
 impl Staging {
@@ -48,10 +58,12 @@ impl Staging {
         volume: &Volume,
     ) -> Result<Self> {
         let limit = extent_limit(size, max_extent, volume)?;
+        let lock = FileLock::shared(&root.folder().join(STAGING_LOCK))?;
         let mut staging = Self {
             folder: new_folder(root.folder())?,
             extents: Vec::new(),
             size,
+            _lock: lock,
         };
         for (n, start) in (0..size).step_by(limit as usize).enumerate() {
             let len = limit.min(size - start);
@@ -338,7 +350,7 @@ fn new_folder(root: &Path) -> Result<PathBuf> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = root.join(format!("{PREFIX}{}-{n}", std::process::id()));
+        let folder = root.join(format!("{UNFINISHED}{}-{n}", std::process::id()));
         match fs::create_dir(&folder) {
             Ok(()) => return Ok(folder),
             // Left behind by a process of the same number that was killed: take the next.

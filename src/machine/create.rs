@@ -76,6 +76,7 @@ impl Store {
             for image in &images {
                 let _ = image.remove_lease(record.id);
             }
+            let _ = self.forget_id(record.id);
         }
         made.map(|()| machine)
     }
@@ -156,6 +157,7 @@ impl Store {
             .iter()
             .try_for_each(|layer| files.make_head(record, layer))?;
         sync_dir(&machine.folder())?;
+        self.note_id(record.id, &record.name)?;
         machine.save(record)?;
         sync_dir(&self.machines_folder())
     }
@@ -178,10 +180,13 @@ impl Machine {
         // Windows does not rename a folder in which files are open.
         #[cfg(windows)]
         drop(off);
+        // Nobody takes what is being removed for the rest of a removal that was cut short.
+        let _shared = self.store().lock_shared()?;
         fs::rename(&folder, &gone)
             .map_err(|error| Error::io("the machine could not be deleted", &folder, error))?;
         sync_dir(&self.store().machines_folder())?;
         remove_dir(&gone)?;
+        self.store().forget_id(record.id)?;
         let layers = record.layers.iter().chain(&record.removed);
         for revision in layers.flat_map(|layer| &layer.revisions) {
             // An image that is gone has no lease either.

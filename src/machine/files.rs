@@ -194,19 +194,33 @@ impl<'a> Files<'a> {
         Ok(live)
     }
 
-    fn remove_all_but(&self, live: &HashSet<PathBuf>) -> Result<()> {
+    /// The files below the layers' folder that are not among the `live` ones.
+    pub(super) fn unnamed(&self, live: &HashSet<PathBuf>) -> Result<Vec<PathBuf>> {
+        let mut unnamed = Vec::new();
         for (folder, kind) in list(&self.paths.layers)? {
             // A link would lead out of the machine.
             if !kind.is_dir() {
                 continue;
             }
-            for (path, kind) in list(&folder)? {
-                if !kind.is_dir() && !live.contains(&path) {
-                    remove_file(&path)?;
-                }
+            let files = list(&folder)?.into_iter();
+            unnamed.extend(
+                files
+                    .filter(|(path, kind)| !kind.is_dir() && !live.contains(path))
+                    .map(|(path, _)| path),
+            );
+        }
+        Ok(unnamed)
+    }
+
+    fn remove_all_but(&self, live: &HashSet<PathBuf>) -> Result<()> {
+        self.unnamed(live)?
+            .iter()
+            .try_for_each(|path| remove_file(path))?;
+        for (folder, kind) in list(&self.paths.layers)? {
+            if kind.is_dir() {
+                // Fails on purpose while anything is left.
+                let _ = fs::remove_dir(&folder);
             }
-            // Fails on purpose while anything is left.
-            let _ = fs::remove_dir(&folder);
         }
         Ok(())
     }

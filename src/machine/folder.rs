@@ -15,7 +15,7 @@ use crate::host;
 use crate::hypervisor::Product;
 use crate::resolved::Paths;
 use crate::spec::{Name, Writes};
-use crate::store::{FileLock, Store, read_small, remove_dir};
+use crate::store::{FileLock, Store, allocated, read_small, remove_dir};
 
 /// A machine of a store, by name. Cheap to clone; holds no lock and no state of its own.
 #[derive(Debug, Clone)]
@@ -271,17 +271,6 @@ pub struct Console {
     pub len: u64,
     /// Its end.
     pub text: String,
-}
-
-/// The bytes that a file takes on its volume.
-fn allocated(found: &std::fs::Metadata) -> u64 {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        found.blocks() * 512
-    }
-    #[cfg(not(unix))]
-    found.len()
 }
 
 /// A machine that is off and stays so while this is held, with its record.

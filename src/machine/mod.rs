@@ -13,6 +13,7 @@ pub mod record;
 pub mod revision;
 mod run;
 mod start;
+mod strays;
 
 pub use create::CreateOptions;
 pub(crate) use create::{blank, check_ids, digest_of, medium};
@@ -20,3 +21,4 @@ pub use folder::{Console, Machine};
 pub use operations::{Kept, Operation};
 pub use run::{OnReboot, RunEnd, RunEvent, RunOptions, RunReport, escape};
 pub(crate) use start::{Freshness, manifest_line};
+pub(crate) use strays::Strays;

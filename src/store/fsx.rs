@@ -21,9 +21,13 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
         .map_err(|error| Error::io("the folder could not be made", path, error))
 }
 
-/// Reads a file that is expected to be small; a larger one is refused before it is read.
+/// Reads a file that is expected to be small; a larger one is refused before it is read, and so is
+/// anything but a regular file: a link would lead elsewhere, a pipe would block.
 pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
     let failed = |error| Error::io("the file could not be read", path, error);
+    if !fs::symlink_metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::new(ErrorKind::Malformed, "this is no regular file").at(path));
+    }
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(most + 1)

@@ -51,7 +51,18 @@ fn open(path: &Path) -> Result<File> {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
     }
-    options
-        .open(path)
-        .map_err(|error| Error::io("the lock file could not be opened", path, error))
+    let opened = options.open(path).or_else(|error| {
+        // Where nothing can be written there is still something to look at, and a lock to respect.
+        let denied = matches!(
+            error.kind(),
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem
+        );
+        let read = File::open(path);
+        if denied && read.is_ok() {
+            read
+        } else {
+            Err(error)
+        }
+    });
+    opened.map_err(|error| Error::io("the lock file could not be opened", path, error))
 }

@@ -4,7 +4,11 @@
 //! [`crate::machine`].
 
 mod fsx;
+mod ids;
 mod lock;
+mod prune;
+mod references;
+mod remove;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,8 @@ use stratavm_disk::Volume;
 
 pub(crate) use fsx::{make_private_dir, read_small, remove_dir, sync_dir};
 pub(crate) use lock::FileLock;
+pub use prune::{Leftover, LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside, Spared};
+pub(crate) use remove::allocated;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Format, Kind, MAX_LEN, Unknown};
@@ -34,6 +40,13 @@ pub struct Store {
     home: PathBuf,
     images: ImageRoot,
     volume: Volume,
+}
+
+/// As long as this lives, no image of the store is freed; see [`Store::hold_images`].
+#[derive(Debug)]
+#[must_use]
+pub struct ImagesHeld {
+    _lock: FileLock,
 }
 
 /// `store.json`.
@@ -180,6 +193,19 @@ impl Store {
 
     /// Taken shared while a reference to an image is added, so that no image is freed under it.
     pub(crate) fn lock_shared(&self) -> Result<FileLock> {
-        FileLock::shared(&self.home.join("store.lock"))
+        FileLock::shared(&self.lock_path())
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.home.join("store.lock")
+    }
+
+    /// Keeps every image from being freed until the value is dropped: hold it from before an image
+    /// is added or found until a machine refers to it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn hold_images(&self) -> Result<ImagesHeld> {
+        self.lock_shared().map(|lock| ImagesHeld { _lock: lock })
     }
 }

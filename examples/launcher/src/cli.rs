@@ -100,6 +100,9 @@ pub(crate) enum Command {
     /// Bring everything but the user's own things back to clean.
     #[command(after_help = "Example:\n  stratavm rejuvenate finance")]
     Rejuvenate(Named),
+    /// Free what nobody refers to: images, and files of changes that were cut short.
+    #[command(after_help = "Example:\n  stratavm prune --dry-run && stratavm prune")]
+    Prune(Prune),
     /// Disk images by hand.
     #[command(subcommand, after_help = "Example:\n  stratavm disk info head-3.vmdk")]
     Disk(Disk),
@@ -272,6 +275,16 @@ pub(crate) struct Remove {
     /// Drop what the guest wrote to the layer instead of keeping it aside.
     #[arg(long)]
     pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Say what would go and how much it takes; change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Drop layers too that were removed while they held what a guest wrote.
+    #[arg(long)]
+    pub(crate) removed: bool,
 }
 
 #[derive(Debug, Subcommand)]

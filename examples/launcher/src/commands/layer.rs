@@ -137,6 +137,8 @@ pub(crate) fn rollback(context: &Context, args: &Rollback) -> Result<Answer> {
 
 pub(crate) fn update(context: &Context, args: &Update) -> Result<Answer> {
     let machine = context.machine(&args.of.name)?;
+    // Nobody frees the image between here and the machine's change.
+    let _held = machine.store().hold_images()?;
     let record = machine.record()?;
     let mut layer = record.layer(&args.of.layer)?.spec.clone();
     layer.image = Some(args.image.clone());
@@ -156,6 +158,7 @@ pub(crate) fn update(context: &Context, args: &Update) -> Result<Answer> {
 
 pub(crate) fn add(context: &Context, args: &Add) -> Result<Answer> {
     let machine = context.machine(&args.name)?;
+    let _held = machine.store().hold_images()?;
     let record = machine.record()?;
     let mut layer = LayerSpec::from_path(&args.layer_spec)?;
     let folder = args.layer_spec.parent().unwrap_or(Path::new(""));

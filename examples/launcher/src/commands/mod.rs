@@ -7,6 +7,7 @@ mod image;
 mod layer;
 mod machine;
 mod run;
+mod store;
 mod translate;
 
 use clap::CommandFactory as _;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Command::Add(args) => layer::add(&context, &args),
         Command::Remove(args) => layer::remove(&context, &args),
         Command::Rejuvenate(args) => layer::rejuvenate(&context, &args.name),
+        Command::Prune(args) => store::prune(&context, &args),
         Command::Disk(command) => disk::disk(&command),
         Command::Completions(args) => Ok(completions(args.shell)),
     }

@@ -24,5 +24,6 @@ mod schema;
 #[cfg(target_os = "linux")]
 mod space;
 mod specs;
+mod store;
 mod translate;
 mod usage;
