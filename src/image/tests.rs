@@ -44,11 +44,12 @@ impl Store {
             .image
     }
 
-    /// The names in the folder of images.
+    /// The names in the folder of images, but for the lock of those that are being made.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root.folder()).unwrap();
         entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != ".staging.lock")
             .collect()
     }
 }

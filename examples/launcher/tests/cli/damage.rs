@@ -103,10 +103,9 @@ fn a_damaged_image_description_is_told_and_hides_no_other() {
     home.desk(&BootSector::new());
     let folder = fs::read_dir(home.store().join("images"))
         .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.is_dir())
+        .unwrap();
     let path = folder.join("image.json");
     let good = fs::read_to_string(&path).unwrap();
     fs::remove_file(&path).unwrap();
