@@ -268,6 +268,7 @@ impl From<stratavm_disk::Error> for Error {
 fn kind_of_io(error: &std::io::Error) -> ErrorKind {
     use std::io::ErrorKind as Io;
     match error.kind() {
+        _ if stratavm_disk::fs::IsLink::is_in(error) => ErrorKind::Malformed,
         Io::NotFound => ErrorKind::NotFound,
         Io::AlreadyExists => ErrorKind::Exists,
         Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::PermissionDenied,

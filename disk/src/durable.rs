@@ -1,7 +1,7 @@
 //! Getting names and bytes onto the volume for good: folders, and files that are replaced as a whole.
 
 use crate::file::ImageFile;
-use crate::{Error, ErrorKind, Result, sys};
+use crate::{Error, ErrorKind, Result, fs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,7 +20,7 @@ pub enum Durability {
 /// # Errors
 /// What the operating system reports, with the path.
 pub fn fsync_dir(path: &Path) -> Result<()> {
-    sys::fsync_dir(path).map_err(|e| Error::from(e).at_path(path).during("flush folder"))
+    fs::sync_dir(path).map_err(|e| Error::from(e).at_path(path).during("flush folder"))
 }
 
 /// Replaces a file, or makes it: readers see the old bytes or the new ones, never a part. The bytes go into a file
@@ -42,7 +42,7 @@ fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
         file.sync()?;
     }
     drop(file); // Windows renames no open file
-    std::fs::rename(&temporary, path)?;
+    fs::rename(&temporary, path)?;
     guard.keep();
     match durability {
         Durability::Synced => fsync_dir(folder),
@@ -90,7 +90,7 @@ impl Drop for Partial<'_> {
     fn drop(&mut self) {
         if let Some(path) = self.0 {
             // The error that led here is the one to report.
-            if let Err(error) = std::fs::remove_file(path) {
+            if let Err(error) = fs::remove_file(path) {
                 tracing::warn!(?path, %error, "an unfinished file could not be removed");
             }
         }

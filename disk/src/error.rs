@@ -1,6 +1,7 @@
 //! The crate's one error type: an opaque [`Error`] with a small [`ErrorKind`], and operation, path and offset added on
 //! the way up. Nothing here knows a format.
 
+use crate::fs;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -141,6 +142,7 @@ impl From<io::Error> for Error {
     /// Sorts an I/O error into a kind and keeps it as the source.
     fn from(e: io::Error) -> Error {
         let (kind, detail) = match e.kind() {
+            _ if fs::IsLink::is_in(&e) => (ErrorKind::Malformed, "a symbolic link stands there"),
             io::ErrorKind::NotFound => (ErrorKind::NotFound, "not found"),
             io::ErrorKind::AlreadyExists => (ErrorKind::Exists, "exists already"),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -1,8 +1,7 @@
 //! Positioned I/O on one image file, with path and offset in every error, and a walk over the parts that are not holes.
 
-use crate::sys;
+use crate::fs::{self, File};
 use crate::{Error, Result};
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,44 +17,41 @@ pub(crate) struct ImageFile {
 }
 
 impl ImageFile {
-    /// Opens an existing regular file for reading; a pipe, a device or a folder is refused before it is opened.
+    /// Opens an existing regular file for reading; a pipe, a device or a folder is refused before it is opened. A link
+    /// is followed: it may be a path that a person gave.
     pub(crate) fn open(path: &Path) -> Result<ImageFile> {
-        Self::open_with(path, OpenOptions::new().read(true))
-    }
-
-    /// The same for reading and writing.
-    pub(crate) fn open_rw(path: &Path) -> Result<ImageFile> {
-        Self::open_with(path, OpenOptions::new().read(true).write(true))
-    }
-
-    fn open_with(path: &Path, options: &OpenOptions) -> Result<ImageFile> {
-        let open = || -> Result<ImageFile> {
+        let opened = || {
             if !std::fs::metadata(path)?.is_file() {
                 return Err(Error::unsupported("not a regular file"));
             }
-            let file = options.open(path)?;
-            let len = file.metadata()?.len();
-            Ok(ImageFile {
-                file,
-                path: path.to_owned(),
-                len,
-            })
+            Ok(File::open_following(path)?)
         };
-        open().map_err(|e| e.at_path(path))
+        Self::new(path, opened())
+    }
+
+    /// Opens one for reading and writing; a link is refused.
+    pub(crate) fn open_rw(path: &Path) -> Result<ImageFile> {
+        let opened = || {
+            if !std::fs::symlink_metadata(path)?.is_file() {
+                return Err(Error::unsupported("not a regular file"));
+            }
+            Ok(File::open_rw(path)?)
+        };
+        Self::new(path, opened())
     }
 
     /// Creates a file that must not be there yet.
     pub(crate) fn create_new(path: &Path) -> Result<ImageFile> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path);
-        let file = file.map_err(|e| Error::from(e).at_path(path))?;
+        Self::new(path, File::create_new(path).map_err(Error::from))
+    }
+
+    fn new(path: &Path, opened: Result<File>) -> Result<ImageFile> {
+        let opened = opened.and_then(|file| Ok((file.size()?, file)));
+        let (len, file) = opened.map_err(|e| e.at_path(path))?;
         Ok(ImageFile {
             file,
             path: path.to_owned(),
-            len: 0,
+            len,
         })
     }
 
@@ -70,12 +66,12 @@ impl ImageFile {
 
     /// Bytes that the file takes on the volume, where the system says so.
     pub(crate) fn allocated(&self) -> Option<u64> {
-        sys::allocated(&self.file)
+        fs::allocated(self.file.as_std())
     }
 
     /// Asks the volume for holes in this file where that needs asking.
     pub(crate) fn make_sparse(&self) -> Result<()> {
-        sys::make_sparse(&self.file).map_err(|e| self.error(e, 0))
+        self.file.make_sparse().map_err(|e| self.error(e, 0))
     }
 
     /// Makes the file this long; what is added reads as zeros.
@@ -89,17 +85,19 @@ impl ImageFile {
 
     /// Fills `buf` from `offset`; a file that ends before is malformed.
     pub(crate) fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        sys::read_exact_at(&self.file, buf, offset).map_err(|e| self.error(e, offset))
+        fs::read_exact_at(self.file.as_std(), buf, offset).map_err(|e| self.error(e, offset))
     }
 
     /// Writes all of `buf` at `offset` in one call where the system takes it in one.
     pub(crate) fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        sys::write_all_at(&self.file, buf, offset).map_err(|e| self.error(e, offset))
+        self.file
+            .write_all_at(buf, offset)
+            .map_err(|e| self.error(e, offset))
     }
 
     pub(crate) fn sync(&self) -> Result<()> {
         self.file
-            .sync_all()
+            .sync()
             .map_err(|e| Error::from(e).at_path(&self.path))
     }
 
@@ -108,7 +106,7 @@ impl ImageFile {
         if offset >= self.len {
             return Ok(None);
         }
-        sys::next_data(&self.file, offset).map_err(|e| self.error(e, offset))
+        fs::next_data(self.file.as_std(), offset).map_err(|e| self.error(e, offset))
     }
 
     /// The first byte in `range` that is not zero. Holes are skipped where the system shows them.

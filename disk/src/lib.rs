@@ -51,12 +51,12 @@ mod ctx;
 mod durable;
 mod error;
 mod file;
+pub mod fs;
 pub mod hdd;
 mod image;
 mod info;
 mod patch;
 mod raw;
-mod sys;
 pub mod vmdk;
 mod volume;
 

@@ -8,6 +8,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use stratavm_disk::fs;
+
 use super::sys;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -131,7 +133,7 @@ impl Extents {
             }
             let room = usize::try_from(part.range().end - at).unwrap_or(usize::MAX);
             let (here, rest) = buf.split_at_mut(room.min(buf.len()));
-            sys::read_exact_at(&part.file, here, at - part.start)
+            fs::read_exact_at(&part.file, here, at - part.start)
                 .map_err(|error| part.failed("cannot be read", error))?;
             at += here.len() as u64;
             buf = rest;
@@ -150,13 +152,13 @@ impl Extents {
         for part in self.parts.iter().skip(first) {
             let failed = |error| part.failed("cannot be searched for holes", error);
             let from = at.saturating_sub(part.start);
-            let Some(data) = sys::next_data(&part.file, from).map_err(failed)? else {
+            let Some(data) = fs::next_data(&part.file, from).map_err(failed)? else {
                 continue;
             };
             if data >= part.len {
                 continue;
             }
-            let hole = sys::next_hole(&part.file, data)
+            let hole = fs::next_hole(&part.file, data)
                 .map_err(failed)?
                 .min(part.len);
             return Ok(Some(part.start + data..part.start + hole.max(data + 1)));

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use stratavm_disk::{Ctx, fsync_dir};
+use stratavm_disk::{Ctx, fs as files, fsync_dir};
 use uuid::Uuid;
 
 use super::extents::Extents;
@@ -14,6 +14,7 @@ use super::hash::digest;
 use super::{ExtentMeta, ImageDigest, ImageMeta};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
+use crate::store::remove_file;
 
 /// The description in an image's folder.
 pub(super) const META_FILE: &str = "image.json";
@@ -79,7 +80,7 @@ impl ImageRoot {
     /// What the operating system reports.
     pub fn create(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        fs::create_dir_all(&folder)
+        files::create_dir_all(&folder)
             .map_err(|error| Error::io("the folder of images cannot be made", &folder, error))?;
         Ok(Self { folder })
     }
@@ -237,12 +238,16 @@ impl Image {
         if lease.is_file() {
             return Ok(());
         }
-        if let Err(error) = fs::create_dir(&leases)
+        if let Err(error) = files::create_dir(&leases)
             && error.kind() != io::ErrorKind::AlreadyExists
         {
             return Err(failed(error));
         }
-        fs::File::create(lease).map_err(failed)?;
+        match files::File::create_new(&lease) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => drop(made.map_err(failed)?),
+        }
         fsync_dir(&leases)?;
         Ok(fsync_dir(&self.folder)?)
     }
@@ -253,12 +258,7 @@ impl Image {
     /// What the operating system reports.
     pub fn remove_lease(&self, machine: Uuid) -> Result<()> {
         let lease = self.folder.join(LEASES).join(machine.to_string());
-        match fs::remove_file(&lease) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io("the image cannot be released", lease, error))
-            }
-            _ => Ok(()),
-        }
+        remove_file(&lease).map_err(|error| error.during("the image cannot be released"))
     }
 
     /// The machines that refer to the image, in order of their ids.
@@ -349,9 +349,7 @@ impl Image {
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = format::MAX_LEN as u64 + 1;
-    io::Read::read_to_end(
-        &mut io::Read::take(fs::File::open(path)?, limit),
-        &mut bytes,
-    )?;
+    let file = files::File::open(path)?.into_std();
+    io::Read::read_to_end(&mut io::Read::take(file, limit), &mut bytes)?;
     Ok(bytes)
 }

@@ -3,21 +3,20 @@
 //!
 //! What goes into it is decided in [`super::add`] and [`super::blank`].
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use stratavm_disk::fs::{self, Access, File};
 use stratavm_disk::{Ctx, Durability, ImageSpec, Patch, Phase, RawSpec, Volume, fsync_dir};
 
+use super::ImageDigest;
 use super::extents::{Extents, SECTOR};
 use super::follow::Written;
 use super::hash::{digest, digest_following};
 use super::meta::{ALIGNMENT, ExtentMeta, ImageMeta, PartitionMeta, Provenance};
 use super::root::{Image, ImageRoot, META_FILE};
-use super::{ImageDigest, sys};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::FileLock;
 
@@ -120,7 +119,7 @@ impl Staging {
         if let ([part], [extent], 0) = (source.parts(), self.extents.as_slice(), to) {
             let target = self.open(extent)?;
             let failed = |error| self.failed(extent, error);
-            if sys::clone_file(&part.file, &target).map_err(failed)? {
+            if target.clone_from(&part.file).map_err(failed)? {
                 // A clone of a shorter file may have cut what was longer.
                 target.set_len(self.size).map_err(failed)?;
                 ctx.report(Phase::Copy, source.len(), Some(source.len()));
@@ -157,7 +156,7 @@ impl Staging {
                 let file = self.open(extent)?;
                 let begin = both.start - to - part.range().start;
                 let len = both.end - both.start;
-                sys::copy_range(&part.file, begin, &file, both.start - start, len)
+                file.copy_range(&part.file, begin, both.start - start, len)
                     .map_err(|error| self.failed(extent, error))?;
             }
         }
@@ -176,10 +175,9 @@ impl Staging {
                 let failed = |error| self.failed(extent, error);
                 let from = (both.start - range.start) as usize;
                 let bytes = &patch.bytes[from..from + (both.end - both.start) as usize];
-                let mut file = self.open(extent)?;
-                file.seek(SeekFrom::Start(both.start - start))
+                self.open(extent)?
+                    .write_all_at(bytes, both.start - start)
                     .map_err(failed)?;
-                file.write_all(bytes).map_err(failed)?;
             }
         }
         Ok(())
@@ -239,7 +237,8 @@ impl Staging {
             .chain([META_FILE])
         {
             let path = self.folder.join(file);
-            read_only(&path).map_err(|e| Error::io("cannot be made read-only", &path, e))?;
+            fs::set_access(&path, Access::ReadOnly)
+                .map_err(|e| Error::io("cannot be made read-only", &path, e))?;
         }
         fsync_dir(&self.folder)?;
         let folder = root.folder_of(&digest);
@@ -257,9 +256,9 @@ impl Staging {
     fn write_meta(&self, meta: &ImageMeta) -> Result<()> {
         let path = self.folder.join(META_FILE);
         let write = |bytes: &[u8]| {
-            let mut file = File::create_new(&path)?;
-            file.write_all(bytes)?;
-            file.sync_all()
+            let file = File::create_new(&path)?;
+            file.write_all_at(bytes, 0)?;
+            file.sync()
         };
         write(&meta.to_bytes()?).map_err(|e| Error::io("cannot be written", &path, e))
     }
@@ -267,7 +266,7 @@ impl Staging {
     fn flush(&self) -> Result<()> {
         self.extents.iter().try_for_each(|extent| {
             self.open(extent)?
-                .sync_all()
+                .sync()
                 .map_err(|error| self.failed(extent, error))
         })
     }
@@ -282,10 +281,7 @@ impl Staging {
     }
 
     fn open(&self, extent: &ExtentMeta) -> Result<File> {
-        let opened = OpenOptions::new()
-            .write(true)
-            .open(self.folder.join(&extent.file));
-        opened.map_err(|error| self.failed(extent, error))
+        File::open_rw(&self.folder.join(&extent.file)).map_err(|error| self.failed(extent, error))
     }
 
     fn failed(&self, extent: &ExtentMeta, error: std::io::Error) -> Error {
@@ -300,7 +296,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // Not there any more once it was renamed.
-        if let Err(error) = remove(&self.folder)
+        if let Err(error) = fs::remove_dir_all(&self.folder)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(path = ?self.folder, %error, "an unfinished image cannot be removed");
@@ -316,17 +312,6 @@ fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
             "the thread that writes the image ended early",
         ))
     })
-}
-
-/// Removes a folder with read-only files.
-fn remove(folder: &Path) -> std::io::Result<()> {
-    #[cfg(windows)]
-    for entry in fs::read_dir(folder)?.flatten() {
-        let mut permissions = entry.metadata()?.permissions();
-        permissions.set_readonly(false);
-        fs::set_permissions(entry.path(), permissions)?;
-    }
-    fs::remove_dir_all(folder)
 }
 
 /// Largest extent in bytes for a disk of `size` bytes: the disk itself where nothing is in the way.
@@ -358,19 +343,6 @@ fn new_folder(root: &Path) -> Result<PathBuf> {
             Err(error) => return Err(Error::io("no image can be made here", root, error)),
         }
     }
-}
-
-/// Mode 0444, or the read-only mark.
-fn read_only(path: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o444);
-    #[cfg(not(unix))]
-    let permissions = {
-        let mut permissions = fs::metadata(path)?.permissions();
-        permissions.set_readonly(true);
-        permissions
-    };
-    fs::set_permissions(path, permissions)
 }
 
 fn overlap(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {

@@ -340,17 +340,6 @@ fn a_cancelled_add_leaves_nothing() {
     assert!(store.names().is_empty());
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_full_volume_is_an_error_of_its_own() {
-    let store = Store::new();
-    let source = File::open(store.file("golden", &[1; 4096])).unwrap();
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let error = super::sys::copy_range(&source, 0, &full, 0, 4096).unwrap_err();
-    let error = crate::Error::io("the image cannot be written", "/dev/full", error);
-    assert_eq!(error.kind(), ErrorKind::NoSpace);
-}
-
 #[test]
 fn a_changed_extent_is_named() {
     let store = Store::new();

@@ -182,7 +182,7 @@ impl Machine {
         drop(off);
         // Nobody takes what is being removed for the rest of a removal that was cut short.
         let _shared = self.store().lock_shared()?;
-        fs::rename(&folder, &gone)
+        stratavm_disk::fs::rename(&folder, &gone)
             .map_err(|error| Error::io("the machine could not be deleted", &folder, error))?;
         sync_dir(&self.store().machines_folder())?;
         remove_dir(&gone)?;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, FileType};
 use std::path::{Path, PathBuf};
 
+use stratavm_disk::fs::{Access, set_access};
 use stratavm_disk::{Durability, ErrorKind as DiskErrorKind, ImageSpec};
 
 use super::folder::Machine;
@@ -19,7 +20,7 @@ use crate::image::ImageDigest;
 use crate::layout::{DiskLayout, FrozenRef, ImageRef};
 use crate::resolved::Paths;
 use crate::spec::{Controller, Writes};
-use crate::store::{make_private_dir, sync_dir};
+use crate::store::{make_private_dir, remove_file, sync_dir};
 
 /// Layouts of one machine's disks.
 pub(super) struct Files<'a> {
@@ -215,11 +216,11 @@ impl<'a> Files<'a> {
     fn remove_all_but(&self, live: &HashSet<PathBuf>) -> Result<()> {
         self.unnamed(live)?
             .iter()
-            .try_for_each(|path| remove_file(path))?;
+            .try_for_each(|path| remove(path))?;
         for (folder, kind) in list(&self.paths.layers)? {
             if kind.is_dir() {
                 // Fails on purpose while anything is left.
-                let _ = fs::remove_dir(&folder);
+                let _ = stratavm_disk::fs::remove_dir(&folder);
             }
         }
         Ok(())
@@ -269,7 +270,7 @@ pub(super) fn make(
     if !replaceable {
         return Err(error.into());
     }
-    remove_file(path)?;
+    remove(path)?;
     stratavm_disk::create(path, spec, volume, how)?;
     Ok(true)
 }
@@ -277,25 +278,18 @@ pub(super) fn make(
 /// Takes the permission to write: frozen files and base descriptors are never edited again.
 pub(super) fn seal(path: &Path) -> Result<()> {
     let failed = |error| Error::io("the file could not be made read-only", path, error);
-    let mut permissions = fs::metadata(path).map_err(failed)?.permissions();
+    let permissions = fs::symlink_metadata(path).map_err(failed)?.permissions();
     if permissions.readonly() {
         return Ok(());
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        permissions.set_mode(0o444);
-    }
-    #[cfg(not(unix))]
-    permissions.set_readonly(true);
-    fs::set_permissions(path, permissions).map_err(failed)
+    set_access(path, Access::ReadOnly).map_err(failed)
 }
 
 /// Bytes above which a file's blocks are given back on a thread of their own.
 #[cfg(unix)]
 const LARGE: u64 = 16 << 20;
 
-fn remove_file(path: &Path) -> Result<()> {
+fn remove(path: &Path) -> Result<()> {
     // Giving the blocks of a large file back takes as long as the file is large, and nothing waits
     // for it: the name goes at once, the blocks when the last handle is closed.
     #[cfg(unix)]
@@ -303,29 +297,12 @@ fn remove_file(path: &Path) -> Result<()> {
         .ok()
         .filter(|found| found.is_file() && found.len() >= LARGE)
         .and_then(|_| fs::File::open(path).ok());
-    let removed = remove_name(path);
+    let removed = remove_file(path);
     #[cfg(unix)]
     if let Some(file) = large {
         blocking::unblock(move || drop(file)).detach();
     }
     removed
-}
-
-fn remove_name(path: &Path) -> Result<()> {
-    #[cfg(windows)]
-    if let Ok(found) = fs::metadata(path) {
-        // Windows refuses to delete a read-only file.
-        let mut permissions = found.permissions();
-        #[allow(clippy::permissions_set_readonly_false)]
-        permissions.set_readonly(false);
-        let _ = fs::set_permissions(path, permissions);
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("the file could not be removed", path, error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The entries of a folder and what they are themselves, links not followed; none if the folder is

@@ -64,8 +64,8 @@ impl Files<'_> {
                 }
                 // These files carry no links; what the guest wrote must be on disk all the same.
                 Family::Hds => {
-                    let file = std::fs::File::open(&path);
-                    file.and_then(|file| file.sync_all()).map_err(|error| {
+                    let file = stratavm_disk::fs::File::open(&path);
+                    file.and_then(|file| file.sync()).map_err(|error| {
                         crate::Error::io("the head could not be made durable", &path, error)
                     })?;
                 }

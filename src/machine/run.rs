@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host;
 use crate::hypervisor::{Ended, Endpoint, Hypervisor, Launch, ProcessId, Running, State, Stop};
 use crate::spec::Composition;
-use crate::store::FileLock;
+use crate::store::{FileLock, remove_file};
 use crate::timestamp::Timestamp;
 
 /// What a guest prints that refuses to compose its layers.
@@ -185,7 +185,7 @@ impl Machine {
         let console = self.console(backend)?;
         if let Some(path) = &console {
             // Products append, so that the boots of one run stand in one file.
-            drop(fs::remove_file(path));
+            drop(remove_file(path));
         }
         // A time that no clock can say is none.
         let until = options

@@ -108,7 +108,7 @@ fn make_folder_of(path: &Path) -> Result<()> {
     let Some(folder) = path.parent() else {
         return Ok(());
     };
-    fs::create_dir_all(folder)
+    stratavm_disk::fs::create_dir_all(folder)
         .map_err(|error| Error::io("the folder could not be made", folder, error))
 }
 

@@ -1,34 +1,26 @@
 //! The few file operations of the store that are more than one call: each names its path in its
 //! error and knows what must be on disk before the next one.
 
-use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
+
+use stratavm_disk::fs::{self, File};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// Makes a folder, and those above it, that only the user can enter; one that is there stays.
 pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder
-        .create(path)
-        .map_err(|error| Error::io("the folder could not be made", path, error))
+    fs::create_dir_all(path).map_err(|error| Error::io("the folder could not be made", path, error))
 }
 
-/// Reads a file that is expected to be small; a larger one is refused before it is read, and so is
-/// anything but a regular file: a link would lead elsewhere, a pipe would block.
+/// Reads a file of the store that is expected to be small; a larger one is refused before it is
+/// read, and so is anything but a regular file: a link would lead elsewhere, a pipe would block.
 pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
     let failed = |error| Error::io("the file could not be read", path, error);
-    if !fs::symlink_metadata(path).map_err(failed)?.is_file() {
+    if !std::fs::symlink_metadata(path).map_err(failed)?.is_file() {
         return Err(Error::new(ErrorKind::Malformed, "this is no regular file").at(path));
     }
-    let file = File::open(path).map_err(failed)?;
+    let file = File::open(path).map_err(failed)?.into_std();
     let mut bytes = Vec::new();
     file.take(most + 1)
         .read_to_end(&mut bytes)
@@ -53,6 +45,16 @@ pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io("the folder could not be removed", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file's name; one that is gone already is no error.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("the file could not be removed", path, error))
         }
         _ => Ok(()),
     }

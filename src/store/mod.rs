@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use stratavm_disk::Volume;
 
-pub(crate) use fsx::{make_private_dir, read_small, remove_dir, sync_dir};
+pub(crate) use fsx::{make_private_dir, read_small, remove_dir, remove_file, sync_dir};
 pub(crate) use lock::FileLock;
 pub use prune::{Leftover, LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside, Spared};
 pub(crate) use remove::allocated;
@@ -66,7 +66,10 @@ impl Store {
     /// folder that holds something else, and what the file system says.
     pub fn open(home: impl Into<PathBuf>) -> Result<Self> {
         let home = home.into();
-        make_private_dir(&home)?;
+        // The store as a whole may lie behind a link; nothing in it does.
+        if !home.is_dir() {
+            make_private_dir(&home)?;
+        }
         let home = std::path::absolute(&home)
             .map_err(|error| Error::io("the store's folder has no absolute path", &home, error))?;
         let record = home.join("store.json");

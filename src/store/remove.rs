@@ -6,6 +6,8 @@ use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
+use stratavm_disk::fs as layer;
+
 use super::sync_dir;
 use crate::error::{Error, Result};
 
@@ -63,7 +65,7 @@ pub(crate) fn take_away(folder: &Path, name: &str) -> Result<()> {
     let gone = parent.join(format!("{GONE}{name}"));
     // The rest of a removal that was cut short; its place is needed.
     remove_tree(&gone)?;
-    fs::rename(folder, &gone).map_err(|error| {
+    layer::rename(folder, &gone).map_err(|error| {
         Error::io(
             "the folder could not be moved out of the way",
             folder,
@@ -78,16 +80,8 @@ pub(crate) fn take_away(folder: &Path, name: &str) -> Result<()> {
 /// already is no error.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => {
-            #[cfg(windows)]
-            make_writable(path);
-            fs::remove_dir_all(path)
-        }
-        Ok(_) => {
-            #[cfg(windows)]
-            make_writable(path);
-            fs::remove_file(path)
-        }
+        Ok(found) if found.is_dir() => layer::remove_dir_all(path),
+        Ok(_) => layer::remove_file(path),
         Err(error) => Err(error),
     };
     match removed {
@@ -95,24 +89,6 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
             Err(Error::io("it could not be removed", path, error))
         }
         _ => Ok(()),
-    }
-}
-
-/// Windows refuses to remove what is marked read-only.
-#[cfg(windows)]
-fn make_writable(path: &Path) {
-    let Ok(found) = fs::symlink_metadata(path) else {
-        return;
-    };
-    if found.is_dir() {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            make_writable(&entry.path());
-        }
-    } else {
-        let mut permissions = found.permissions();
-        #[allow(clippy::permissions_set_readonly_false)]
-        permissions.set_readonly(false);
-        let _ = fs::set_permissions(path, permissions);
     }
 }
 

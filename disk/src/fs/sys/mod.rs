@@ -1,0 +1,41 @@
+//! What the operating systems do differently about files: opening, positioned I/O, holes, clones, folders, identities.
+//! No change is counted here, and no format is known.
+
+#[cfg(unix)]
+mod holes;
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod imp;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod imp;
+
+#[cfg(unix)]
+pub use holes::{next_data, next_hole};
+pub use imp::{allocated, identity, read_exact_at};
+pub(super) use imp::{
+    clone_file, copy_range, create_dir, fsync_dir, make_sparse, open_no_link, private, set_access,
+    write_all_at,
+};
+#[cfg(windows)]
+pub use imp::{next_data, next_hole};
+
+use std::fs::File;
+use std::io;
+
+/// Bytes that pass through memory at a time where the system cannot copy by itself.
+const BUFFER: usize = 256 << 10;
+
+/// Copies `len` bytes from `source` at `from` to `target` at `to` through memory.
+fn copy_by_hand(source: &File, from: u64, target: &File, to: u64, len: u64) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    let mut done = 0;
+    while done < len {
+        let take = usize::try_from(len - done).map_or(BUFFER, |left| left.min(BUFFER));
+        let part = &mut buffer[..take];
+        read_exact_at(source, part, from + done)?;
+        write_all_at(target, part, to + done)?;
+        done += take as u64;
+    }
+    Ok(())
+}

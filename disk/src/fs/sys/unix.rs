@@ -1,0 +1,155 @@
+//! Linux, macOS and other Unix systems.
+
+use super::super::{Access, Identity, IsLink};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::Path;
+
+/// Fills `buf` from byte `offset` of a file.
+///
+/// # Errors
+/// `UnexpectedEof` if the file ends before; what the operating system reports.
+pub fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(buf, offset)
+}
+
+pub(in super::super) fn write_all_at(file: &File, buf: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(buf, offset)
+}
+
+/// Opens what is at `path` itself: no link is followed, no pipe waited for.
+pub(in super::super) fn open_no_link(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    // The bits are those of `c_int`, whatever type they come in.
+    options
+        .custom_flags(flags as i32)
+        .open(path)
+        .map_err(|error| {
+            match Errno::from_io_error(&error) {
+                // FreeBSD says EMLINK.
+                Some(Errno::LOOP | Errno::MLINK) => IsLink.into(),
+                _ => error,
+            }
+        })
+}
+
+/// A file that is created is its user's alone.
+pub(in super::super) fn private(options: &mut OpenOptions) {
+    options.mode(0o600);
+}
+
+pub(in super::super) fn create_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+pub(in super::super) fn set_access(permissions: &mut Permissions, access: Access) {
+    permissions.set_mode(match access {
+        Access::Private => 0o600,
+        Access::ReadOnly => 0o444,
+    });
+}
+
+/// Which file this is.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn identity(file: &File) -> io::Result<Identity> {
+    let found = file.metadata()?;
+    Ok(Identity {
+        volume: found.dev(),
+        file: found.ino(),
+    })
+}
+
+/// Every file may have holes where the volume has them.
+pub(in super::super) fn make_sparse(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Bytes that a file takes on its volume, where the system says so.
+#[must_use]
+pub fn allocated(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|m| m.blocks().saturating_mul(512))
+}
+
+/// Makes `target` share all blocks of `source`. False where the volume cannot.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(in super::super) fn clone_file(source: &File, target: &File) -> io::Result<bool> {
+    match rustix::fs::ioctl_ficlone(target, source) {
+        Ok(()) => Ok(true),
+        Err(error) if is_refusal(error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// macOS clones by name into a file that is not there yet, which does not fit the way files are made here: content is
+/// copied.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(in super::super) fn clone_file(_: &File, _: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Copies `len` bytes, inside the kernel where it can; volumes with reflinks share the blocks.
+pub(in super::super) fn copy_range(
+    source: &File,
+    from: u64,
+    target: &File,
+    to: u64,
+    len: u64,
+) -> io::Result<()> {
+    let done = copy_in_kernel(source, from, target, to, len)?;
+    super::copy_by_hand(source, from + done, target, to + done, len - done)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn copy_in_kernel(
+    source: &File,
+    mut from: u64,
+    target: &File,
+    mut to: u64,
+    len: u64,
+) -> io::Result<u64> {
+    let mut done = 0;
+    while done < len {
+        let left = usize::try_from(len - done).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), left) {
+            // The source ended, or a file system that lies: reading tells.
+            Ok(0) => break,
+            Ok(copied) => done += copied as u64,
+            Err(Errno::INTR) => {}
+            Err(error) if is_refusal(error) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn copy_in_kernel(_: &File, _: u64, _: &File, _: u64, _: u64) -> io::Result<u64> {
+    Ok(0)
+}
+
+/// Whether the system says that it cannot do this here, so that another way is to be taken.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_refusal(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::XDEV
+            | Errno::INVAL
+            | Errno::OPNOTSUPP
+            | Errno::NOSYS
+            | Errno::NOTTY
+            | Errno::PERM
+            | Errno::TXTBSY
+            | Errno::ISDIR
+    )
+}
+
+pub(in super::super) fn fsync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

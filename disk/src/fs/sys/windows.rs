@@ -1,0 +1,160 @@
+//! Windows.
+
+use super::super::{Access, Identity, IsLink};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::windows::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::windows::io::AsRawHandle as _;
+use std::path::Path;
+use windows_sys::Win32::Storage::FileSystem::{
+    BY_HANDLE_FILE_INFORMATION, FILE_FLAG_BACKUP_SEMANTICS, GetFileInformationByHandle,
+};
+use windows_sys::Win32::System::IO::DeviceIoControl;
+use windows_sys::Win32::System::Ioctl::FSCTL_SET_SPARSE;
+
+/// Fills `buf` from byte `offset` of a file.
+///
+/// # Errors
+/// `UnexpectedEof` if the file ends before; what the operating system reports.
+pub fn read_exact_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.seek_read(buf, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                buf = &mut buf[n..];
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+pub(in super::super) fn write_all_at(
+    file: &File,
+    mut buf: &[u8],
+    mut offset: u64,
+) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.seek_write(buf, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                buf = &buf[n..];
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Opens what is at `path` itself. The standard library takes just those reparse points for links that stand for
+/// another name: symbolic links and junctions, not a file that the volume keeps deduplicated.
+pub(in super::super) fn open_no_link(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => Err(IsLink.into()),
+        _ => options.open(path),
+    }
+}
+
+/// The folder's access list holds for what is in it.
+pub(in super::super) fn private(_: &mut OpenOptions) {}
+
+/// Below a user's own folders the access list is inherited from there.
+pub(in super::super) fn create_dir(path: &Path) -> io::Result<()> {
+    std::fs::create_dir(path)
+}
+
+pub(in super::super) fn set_access(permissions: &mut Permissions, access: Access) {
+    permissions.set_readonly(access == Access::ReadOnly);
+}
+
+/// Which file this is.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn identity(file: &File) -> io::Result<Identity> {
+    let mut found = BY_HANDLE_FILE_INFORMATION::default();
+    // SAFETY: the handle is open for the whole call, and `found` outlives it.
+    let ok = unsafe { GetFileInformationByHandle(file.as_raw_handle(), &mut found) };
+    if ok == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Identity {
+        volume: u64::from(found.dwVolumeSerialNumber),
+        file: u64::from(found.nFileIndexHigh) << 32 | u64::from(found.nFileIndexLow),
+    })
+}
+
+/// NTFS gives a file holes only once it is marked.
+pub(in super::super) fn make_sparse(file: &File) -> io::Result<()> {
+    let mut returned = 0;
+    // SAFETY: the handle is open for the whole call; the call takes no input and gives no output, so null buffers of
+    // length 0 are allowed; `returned` outlives it.
+    let ok = unsafe {
+        DeviceIoControl(
+            file.as_raw_handle(),
+            FSCTL_SET_SPARSE,
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+            0,
+            &mut returned,
+            std::ptr::null_mut(),
+        )
+    };
+    if ok == 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Not asked for.
+#[must_use]
+pub fn allocated(_: &File) -> Option<u64> {
+    None
+}
+
+/// Holes are not asked for: everything may be data.
+///
+/// # Errors
+/// None.
+pub fn next_data(_: &File, offset: u64) -> io::Result<Option<u64>> {
+    Ok(Some(offset))
+}
+
+/// The end of the file.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn next_hole(file: &File, _: u64) -> io::Result<u64> {
+    Ok(file.metadata()?.len())
+}
+
+/// Blocks are never shared.
+pub(in super::super) fn clone_file(_: &File, _: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
+pub(in super::super) fn copy_range(
+    source: &File,
+    from: u64,
+    target: &File,
+    to: u64,
+    len: u64,
+) -> io::Result<()> {
+    super::copy_by_hand(source, from, target, to, len)
+}
+
+/// A folder opens only with backup semantics, and flushes only with write access.
+pub(in super::super) fn fsync_dir(path: &Path) -> io::Result<()> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+        .open(path)?
+        .sync_all()
+}
