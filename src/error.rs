@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Suspended,
     /// Kept data is in another product's family: `switch` converts it.
     NeedsSwitch,
+    /// A machine's folder was copied, renamed or brought here by hand: `adopt` takes it in.
+    NeedsAdopt,
     /// The product cannot do this; the message names what it lacks.
     Unsupported,
     /// The library does not drive this product (yet).
@@ -56,13 +58,14 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Invalid,
         Self::NotFound,
         Self::Exists,
         Self::Busy,
         Self::Suspended,
         Self::NeedsSwitch,
+        Self::NeedsAdopt,
         Self::Unsupported,
         Self::NotDriven,
         Self::Unavailable,
@@ -93,6 +96,7 @@ impl ErrorKind {
             Self::Busy => "busy",
             Self::Suspended => "suspended",
             Self::NeedsSwitch => "needs-switch",
+            Self::NeedsAdopt => "needs-adopt",
             Self::Unsupported => "unsupported",
             Self::NotDriven => "not-driven",
             Self::Unavailable => "unavailable",

@@ -183,7 +183,7 @@ impl ImageRoot {
     }
 
     /// The folder of the image of this digest, whether it is there or not.
-    pub(super) fn folder_of(&self, digest: &ImageDigest) -> PathBuf {
+    pub(crate) fn folder_of(&self, digest: &ImageDigest) -> PathBuf {
         self.folder.join(format!("{PREFIX}{}", digest.hex()))
     }
 

@@ -15,7 +15,7 @@ use crate::host;
 use crate::hypervisor::Product;
 use crate::resolved::Paths;
 use crate::spec::{Name, Writes};
-use crate::store::{FileLock, Store, allocated, read_small, remove_dir};
+use crate::store::{FileLock, Store, allocated, remove_dir};
 
 /// A machine of a store, by name. Cheap to clone; holds no lock and no state of its own.
 #[derive(Debug, Clone)]
@@ -58,19 +58,11 @@ impl Machine {
     /// What is known of the machine now.
     ///
     /// # Errors
-    /// [`ErrorKind::FromTheFuture`] or [`ErrorKind::Malformed`], naming the file.
+    /// [`ErrorKind::FromTheFuture`] or [`ErrorKind::Malformed`], naming the file;
+    /// [`ErrorKind::NeedsAdopt`] if the folder was copied, renamed or brought here by hand.
     pub fn record(&self) -> Result<Record> {
-        let path = self.record_path();
-        let record = read_small(&path, crate::format::MAX_LEN as u64)
-            .and_then(|bytes| Record::parse(&bytes).map_err(|error| error.at(&path)))?;
-        if record.name != self.name {
-            return Err(Error::new(
-                ErrorKind::Malformed,
-                format!("the machine in this folder calls itself {}", record.name),
-            )
-            .at(&path)
-            .next("give the folder its old name again"));
-        }
+        let record = self.record_anywhere()?;
+        self.check_place(&record)?;
         Ok(record)
     }
 
@@ -178,6 +170,7 @@ impl Machine {
         let lock = self.lock()?;
         let run = self.run_lock()?;
         let mut record = self.record()?;
+        self.note_place(&record);
         if let Some(stale) = record.run.take() {
             // Written with the change itself, so that a full volume keeps nobody from deleting.
             await_end(&self.name, &stale)?;

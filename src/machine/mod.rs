@@ -9,6 +9,7 @@ mod files;
 mod folder;
 mod freeze;
 mod operations;
+mod place;
 pub mod record;
 pub mod revision;
 mod run;

@@ -3,8 +3,6 @@
 //! Each one changes one layer (rejuvenate: those that reset), makes its new files, and ends in one
 //! rename of `machine.json`. Every other layer's files stay byte for byte what they are.
 
-use std::collections::BTreeSet;
-
 use super::create::check_ids;
 use super::files::Files;
 use super::folder::{Machine, OffLock};
@@ -208,7 +206,7 @@ impl Machine {
         spec.validate()?;
         let preserved = self.preserve(&mut off, &files, layer, kept, Reason::BeforeRemove)?;
         let record = &mut off.record;
-        let before = images_of(record);
+        let before = record.images();
         let index = record.layers.iter().position(|state| state.name() == layer);
         let removed = index.map(|index| record.layers.remove(index));
         record
@@ -228,7 +226,7 @@ impl Machine {
             }
         }
         self.conclude(record, Ok(()))?;
-        let after = images_of(record);
+        let after = record.images();
         for image in before.difference(&after) {
             // A lease too many keeps an image longer than it need be: no reason for an error.
             if let Ok(image) = self.store().image(image) {
@@ -357,11 +355,4 @@ impl Machine {
         }
         done
     }
-}
-
-/// The images that any revision of a machine lies on.
-fn images_of(record: &Record) -> BTreeSet<ImageDigest> {
-    let layers = record.layers.iter().chain(&record.removed);
-    let revisions = layers.flat_map(|layer| &layer.revisions);
-    revisions.map(|revision| revision.image).collect()
 }

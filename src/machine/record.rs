@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Format, Kind, Unknown};
 use crate::hypervisor::{Endpoint, ProcessId, Product};
 use crate::identity::Identity;
+use crate::image::ImageDigest;
 use crate::slot::{Port, Ports};
 use crate::spec::{Name, VmSpec};
 use crate::timestamp::Timestamp;
@@ -236,6 +237,14 @@ impl Record {
             }
         }
         Ok(())
+    }
+
+    /// Every image that the record refers to.
+    #[must_use]
+    pub fn images(&self) -> BTreeSet<ImageDigest> {
+        let layers = self.layers.iter().chain(&self.removed);
+        let revisions = layers.flat_map(|layer| &layer.revisions);
+        revisions.map(|revision| revision.image).collect()
     }
 
     /// The machine's identity.

@@ -31,7 +31,7 @@ fn a_damaged_machine_is_refused_by_every_command_and_stays_as_it_is() {
         ),
         (
             good.replacen("\"name\": \"desk\"", "\"name\": \"lamp\"", 1),
-            "malformed",
+            "needs-adopt",
         ),
     ] {
         fs::write(&path, &bad).unwrap();
@@ -48,7 +48,12 @@ fn a_damaged_machine_is_refused_by_every_command_and_stays_as_it_is() {
         ] {
             let failure = home.fails(arguments);
             assert_eq!(failure.kind, kind, "{arguments:?}: {failure:?}");
-            assert!(failure.all.contains("machine.json"), "{failure:?}");
+            let names = if kind == "needs-adopt" {
+                "desk"
+            } else {
+                "machine.json"
+            };
+            assert!(failure.all.contains(names), "{failure:?}");
         }
         let list = home.ok("list", &["list"]);
         assert_eq!(list["machines"][0]["state"], "unknown");
