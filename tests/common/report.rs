@@ -2,7 +2,7 @@
 //! the file that `STRATAVM_REPORT` names, which `cargo xtask test` makes its closing table of. Without that variable
 //! nothing is written. Other packages' tests use it by `#[path = "../../../tests/common/report.rs"] mod report;`.
 //!
-//! A line is `phase TAB reader TAB what TAB ok|skip|blind TAB reason`; keep `what` to a kind ("vmx", "vmdk chain"), so that
+//! A line is `phase TAB reader TAB what TAB ok|skip|blind|count TAB reason`; keep `what` to a kind ("vmx", "vmdk chain"), so that
 //! the table counts instead of listing.
 #![allow(dead_code, reason = "not every test uses every part")]
 
@@ -28,6 +28,26 @@ pub(crate) fn skip(reader: &str, what: &str, reason: &str) {
 /// What `reader` cannot see, and why.
 pub(crate) fn blind(reader: &str, what: &str, why: &str) {
     append(reader, what, "blind", why);
+}
+
+/// `test` went through `count` cases of `what`, drawn from `seed` where they were drawn.
+pub(crate) fn counted(test: &str, what: &str, count: u64, seed: Option<u64>) {
+    let seed = seed.map_or(String::new(), |seed| format!(" seed {seed}"));
+    append(test, what, "count", &format!("{count}{seed}"));
+    println!("{test}: {count} {what}{seed}");
+}
+
+/// Whether everything is to be run in full: `cargo xtask test --slow`.
+pub(crate) fn slow() -> bool {
+    env::var_os("STRATAVM_SLOW").is_some()
+}
+
+/// The seed of drawn values: what `STRATAVM_SEED` says, so that a failure can be repeated, or `usual`.
+pub(crate) fn seed(usual: u64) -> u64 {
+    let said = env::var("STRATAVM_SEED").ok();
+    said.map_or(usual, |text| {
+        text.parse().expect("STRATAVM_SEED is a number")
+    })
 }
 
 fn append(reader: &str, what: &str, how: &str, reason: &str) {

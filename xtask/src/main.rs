@@ -20,7 +20,7 @@ use clap::Parser;
 )]
 enum Task {
     /// Runs every check: fmt, scripts, clippy, docs, unit, doctests, golden, conformance, interop,
-    /// fuzz smoke.
+    /// storm, fuzz smoke.
     Test(test::Args),
     /// Makes a Linux guest from Debian packages and shows each promise by its own boots.
     Demo(demo::Args),

@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// A skip is a failure (on Linux, where everything can be installed).
     #[arg(long)]
     strict: bool,
+    /// Kills, fault points and drawn cases in full: for hours rather than minutes.
+    #[arg(long)]
+    slow: bool,
     /// Only these phases.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Phase>,
@@ -54,6 +57,16 @@ struct Context {
     found: Found,
     report: report::File,
     skips: Skips,
+    extent: Extent,
+}
+
+/// How much of what could be tried is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// What a change can wait for.
+    Usual,
+    /// Everything.
+    Full,
 }
 
 /// What a skip does to the run.
@@ -76,6 +89,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         found,
         report: report::File::create()?,
         skips,
+        extent: match args.slow {
+            true => Extent::Full,
+            false => Extent::Usual,
+        },
     };
     let mut outcomes = Vec::new();
     for phase in Phase::ALL {

@@ -6,13 +6,15 @@ use std::io::Read;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Context, Outcome, Skips, fuzz};
+use super::{Context, Extent, Outcome, Skips, fuzz};
 use crate::exec::{self, Error};
 use crate::setup;
 use crate::workspace;
 
 /// A phase that takes longer hangs: the slowest builds everything from nothing.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
+/// The same where everything is tried in full.
+const FULL_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Phase {
@@ -34,6 +36,9 @@ pub(crate) enum Phase {
     Conformance,
     /// Reading back by parsers that are not ours: test targets named interop*.
     Interop,
+    /// Machines under drawn operations, faults, kill -9 and crowds of processes: test targets named model*, faults*,
+    /// storm*, worlds*.
+    Storm,
     /// Each fuzz target for 20 seconds.
     Fuzz,
 }
@@ -50,13 +55,14 @@ impl fmt::Display for Phase {
             Self::Golden => "golden",
             Self::Conformance => "conformance",
             Self::Interop => "interop",
+            Self::Storm => "storm",
             Self::Fuzz => "fuzz",
         })
     }
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Fmt,
         Self::Scripts,
         Self::Clippy,
@@ -66,16 +72,24 @@ impl Phase {
         Self::Golden,
         Self::Conformance,
         Self::Interop,
+        Self::Storm,
         Self::Fuzz,
     ];
 
     /// Those of all integration test targets that belong to this phase.
     pub(crate) fn targets(self, all: &[String]) -> Vec<String> {
-        let named = |target: &str| {
-            [Self::Golden, Self::Conformance, Self::Interop]
-                .into_iter()
-                .find(|phase| target.starts_with(&phase.to_string()))
-                .unwrap_or(Self::Unit)
+        let named = |target: &str| match target {
+            target if target.starts_with("golden") => Self::Golden,
+            target if target.starts_with("conformance") => Self::Conformance,
+            target if target.starts_with("interop") => Self::Interop,
+            target
+                if ["model", "faults", "storm", "worlds"]
+                    .iter()
+                    .any(|n| target.starts_with(n)) =>
+            {
+                Self::Storm
+            }
+            _ => Self::Unit,
         };
         all.iter()
             .filter(|target| named(target) == self)
@@ -111,7 +125,7 @@ pub(super) fn run(phase: Phase, context: &Context) -> Outcome {
         }
         Phase::Scripts => scripts(&mut outcome, context),
         Phase::Doctests => tests(&mut outcome, context, &["--doc"]),
-        Phase::Unit | Phase::Golden | Phase::Conformance | Phase::Interop => {
+        Phase::Unit | Phase::Golden | Phase::Conformance | Phase::Interop | Phase::Storm => {
             workspace::test_targets().and_then(|all| {
                 let targets = phase.targets(&all);
                 let mut args: Vec<&str> = Vec::new();
@@ -164,10 +178,17 @@ fn tests(outcome: &mut Outcome, context: &Context, args: &[&str]) -> Result<(), 
     if context.skips == Skips::Failures {
         command.env("STRATAVM_STRICT", "1");
     }
+    let limit = match context.extent {
+        Extent::Usual => LIMIT,
+        Extent::Full => {
+            command.env("STRATAVM_SLOW", "1");
+            FULL_LIMIT
+        }
+    };
     if let Some(python) = &context.found.python {
         command.env("STRATAVM_PYTHON", python);
     }
-    let ended = exec::pass_through(&mut command, LIMIT)?;
+    let ended = exec::pass_through(&mut command, limit)?;
     let counts = Counts::of(&ended.stdout);
     outcome.passed += counts.passed;
     outcome.failures.extend(counts.failures);
@@ -288,11 +309,19 @@ mod tests {
 
     #[test]
     fn every_target_belongs_to_one_phase() {
-        let all: Vec<String> = ["golden", "golden_disk", "interop", "conformance", "store"]
-            .map(String::from)
-            .into();
+        let all = [
+            "golden",
+            "golden_disk",
+            "interop",
+            "conformance",
+            "store",
+            "storm",
+            "model",
+        ];
+        let all = all.map(String::from);
         assert_eq!(Phase::Golden.targets(&all), ["golden", "golden_disk"]);
         assert_eq!(Phase::Unit.targets(&all), ["store"]);
+        assert_eq!(Phase::Storm.targets(&all), ["storm", "model"]);
     }
 
     #[test]

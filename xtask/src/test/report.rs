@@ -1,5 +1,5 @@
 //! What the tests report beside passing and failing: which reader read what, and what was skipped. One line each,
-//! `phase TAB reader TAB what TAB ok|skip|blind TAB reason`, appended by `tests/common/report.rs`.
+//! `phase TAB reader TAB what TAB ok|skip|blind|count TAB reason`, appended by `tests/common/report.rs`.
 
 use std::fs;
 use std::io::Write;
@@ -28,6 +28,8 @@ pub(crate) enum How {
     Skipped(String),
     /// The reader cannot see it, and why.
     Blind(String),
+    /// So many cases were gone through, drawn from the seed that follows.
+    Counted(u64, String),
 }
 
 impl File {
@@ -72,7 +74,18 @@ impl Reading {
             "ok" => How::Read,
             "skip" => How::Skipped(reason.to_owned()),
             "blind" => How::Blind(reason.to_owned()),
-            _ => return Err(Error::new(format!("not ok, skip or blind: {line:?}"))),
+            "count" => {
+                let (count, seed) = reason.split_once(' ').unwrap_or((reason, ""));
+                let count = count
+                    .parse()
+                    .map_err(|_| Error::new(format!("no count: {line:?}")))?;
+                How::Counted(count, seed.to_owned())
+            }
+            _ => {
+                return Err(Error::new(format!(
+                    "not ok, skip, blind or count: {line:?}"
+                )));
+            }
         };
         Ok(Self {
             phase: phase.into(),
@@ -102,6 +115,9 @@ mod tests {
         assert_eq!((read.reader.as_str(), &read.how), ("virsh", &How::Read));
         let skipped = Reading::parse("interop\tvirsh\tvmx\tskip\tnot installed").unwrap();
         assert_eq!(skipped.skipped().unwrap(), "virsh of vmx: not installed");
+        let counted = Reading::parse("storm\tkill -9\tkills\tcount\t200 seed 7").unwrap();
+        assert_eq!(counted.how, How::Counted(200, "seed 7".to_owned()));
+        assert!(Reading::parse("storm\tkill -9\tkills\tcount\tmany").is_err());
         assert!(Reading::parse("interop\tvirsh").is_err());
         assert!(Reading::parse("interop\tvirsh\tvmx\tmaybe\t").is_err());
     }

@@ -26,6 +26,7 @@ pub(super) fn print(outcomes: &[Outcome], readings: &[Reading], skips: Skips) ->
     }
     print_readers(readings);
     print_blind(readings);
+    print_counts(readings);
     print_lines("skipped, and why", outcomes, |outcome| &outcome.skips);
     print_lines("failed", outcomes, |outcome| &outcome.failures);
 
@@ -84,6 +85,26 @@ fn print_blind(readings: &[Reading]) {
     }
     for (reader, what, why) in blind {
         println!("  {reader}: {what}: {why}");
+    }
+}
+
+/// How many kills, fault points and drawn cases there were, and from which seeds.
+fn print_counts(readings: &[Reading]) {
+    let mut counts: BTreeMap<(&str, &str), (u64, BTreeSet<&str>)> = BTreeMap::new();
+    for reading in readings {
+        if let How::Counted(count, seed) = &reading.how {
+            let (sum, seeds) = counts.entry((&reading.reader, &reading.what)).or_default();
+            *sum += count;
+            seeds.extend(Some(seed.as_str()).filter(|seed| !seed.is_empty()));
+        }
+    }
+    if !counts.is_empty() {
+        println!("\n{:<26}{:<44}{:>8}", "counted by", "what", "count");
+    }
+    for ((test, what), (count, seeds)) in counts {
+        let seeds: Vec<_> = seeds.into_iter().collect();
+        let line = format!("{test:<26}{what:<44}{count:>8}  {}", seeds.join(", "));
+        println!("{}", line.trim_end());
     }
 }
 
