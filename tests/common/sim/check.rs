@@ -1,0 +1,217 @@
+//! A machine in the store against its model: its record, what every revision and head holds when read through the
+//! links in the files, and that no file is there that nobody needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stratavm::machine::record::Record;
+use stratavm::machine::revision::{LayerState, Use};
+
+use super::model::{Head, Layer, Model, image};
+use super::vmdk;
+use super::world::World;
+
+type Result<T> = std::result::Result<T, String>;
+
+/// Whether the machine called `name` is what `model` says.
+pub(crate) fn machine(world: &World, name: &str, model: &Model) -> Result<()> {
+    let folder = world.machine_folder(name);
+    let Some(layers) = &model.layers else {
+        // The rest of a creation that was cut short is no machine.
+        return match folder.join("machine.json").exists() {
+            true => Err("there is a machine".to_owned()),
+            false => Ok(()),
+        };
+    };
+    let machine = world
+        .store
+        .machine(&name.parse().map_err(|e| format!("{e}"))?);
+    let record = machine
+        .and_then(|machine| machine.record())
+        .map_err(|e| format!("{e}"))?;
+    same_layers(world, &folder, "layers", layers, &record.layers, &record)?;
+    same_layers(
+        world,
+        &folder,
+        "removed",
+        &model.removed,
+        &record.removed,
+        &record,
+    )
+}
+
+fn same_layers(
+    world: &World,
+    folder: &Path,
+    what: &str,
+    expected: &[Layer],
+    found: &[LayerState],
+    record: &Record,
+) -> Result<()> {
+    let names: Vec<_> = found.iter().map(|layer| layer.name().as_str()).collect();
+    let wanted: Vec<_> = expected.iter().map(|layer| layer.name.as_str()).collect();
+    if names != wanted {
+        return Err(format!("{what}: {names:?}, not {wanted:?}"));
+    }
+    for (layer, state) in expected.iter().zip(found) {
+        let files = folder.join("layers").join(&layer.name);
+        same_layer(world, &files, layer, state, record)
+            .map_err(|why| format!("{what}: {}: {why}", layer.name))?;
+        if what == "layers" {
+            let head = files.join(format!("head-{}.vmdk", state.head.generation));
+            let wanted = match layer.head {
+                Head::Started(content) => content,
+                Head::Untouched => layer.at().content,
+                Head::Torn => continue,
+            };
+            same_content(&head, wanted).map_err(|why| format!("head of {}: {why}", layer.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn same_layer(
+    world: &World,
+    files: &Path,
+    layer: &Layer,
+    state: &LayerState,
+    record: &Record,
+) -> Result<()> {
+    let numbers = (state.current, state.next_revision);
+    if numbers != (layer.current, layer.next) {
+        return Err(format!(
+            "{numbers:?}, not {:?}",
+            (layer.current, layer.next)
+        ));
+    }
+    // A run that was cut short is cleared by the next operation; until then its heads count as used.
+    let torn = record.run.is_some() && !layer.role().keeps();
+    let started = state.head.usage == Use::Started && !torn;
+    if started != matches!(layer.head, Head::Started(_)) && !(torn && layer.head == Head::Torn) {
+        return Err(format!(
+            "the head is {:?}, not {:?}",
+            state.head.usage, layer.head
+        ));
+    }
+    if state.revisions.len() != layer.revisions.len() {
+        let found: Vec<_> = state.revisions.iter().map(|r| (r.n, r.reason)).collect();
+        return Err(format!("revisions {found:?}"));
+    }
+    for (expected, found) in layer.revisions.iter().zip(&state.revisions) {
+        let is = (
+            found.n,
+            found.parent,
+            found.deltas.len(),
+            found.reason.as_str(),
+        );
+        let should = (
+            expected.n,
+            expected.parent,
+            expected.deltas,
+            expected.reason,
+        );
+        if is != should {
+            return Err(format!("revision {is:?}, not {should:?}"));
+        }
+        // A blank layer's image is made by the store: known by what it holds.
+        let blank = expected.image == 0;
+        if !blank && found.image != world.images[expected.image] {
+            return Err(format!("revision {}: image {}", found.n, found.image));
+        }
+        match found.deltas.last() {
+            None if expected.content != image(expected.image) => {
+                return Err(format!("revision {}: no deltas, but content", found.n));
+            }
+            None => {}
+            Some(delta) => {
+                let path = files.join(format!("head-{}.vmdk", delta.generation));
+                same_content(&path, expected.content)
+                    .map_err(|why| format!("revision {}: {why}", found.n))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_content(path: &Path, wanted: super::model::Content) -> Result<()> {
+    let found = vmdk::content(path)?;
+    match found == wanted {
+        true => Ok(()),
+        false => Err(format!("{}: {found:x?}, not {wanted:x?}", path.display())),
+    }
+}
+
+/// Files of the machine's layers that its record does not name; a folder of another layer counts.
+pub(crate) fn leftovers(world: &World, name: &str) -> Vec<PathBuf> {
+    let folder = world.machine_folder(name);
+    let record = fs::read(folder.join("machine.json")).ok();
+    let named: BTreeSet<(String, u64)> = match record.map(|bytes| Record::parse(&bytes)) {
+        Some(Ok(record)) => {
+            let layers = record.layers.iter().chain(&record.removed);
+            layers.flat_map(|layer| generations(layer)).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    let mut found = Vec::new();
+    for path in files(&folder.join("layers")).into_keys() {
+        let layer = path.parent().and_then(Path::file_name).unwrap_or_default();
+        let layer = layer.to_string_lossy().into_owned();
+        let file = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let known = named.iter().any(|(other, _)| *other == layer);
+        let generation = file
+            .strip_prefix("head-")
+            .and_then(|name| name.strip_suffix(".vmdk"));
+        let generation = generation.and_then(|number| number.parse().ok());
+        let needed = match generation {
+            Some(generation) => named.contains(&(layer, generation)),
+            None => known && file.starts_with("base-"),
+        };
+        if !needed {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The heads of the machine's layers: the only files that are ever written to.
+pub(crate) fn heads(world: &World, name: &str) -> BTreeSet<PathBuf> {
+    let folder = world.machine_folder(name);
+    let record = fs::read(folder.join("machine.json")).ok();
+    let record = record.and_then(|bytes| Record::parse(&bytes).ok());
+    let layers = record.into_iter().flat_map(|record| record.layers);
+    let head = |layer: LayerState| {
+        let files = folder.join("layers").join(layer.name().as_str());
+        files.join(format!("head-{}.vmdk", layer.head.generation))
+    };
+    layers.map(head).collect()
+}
+
+fn generations(layer: &LayerState) -> Vec<(String, u64)> {
+    let frozen = layer.revisions.iter().flat_map(|revision| &revision.deltas);
+    let all = frozen
+        .map(|delta| delta.generation)
+        .chain([layer.head.generation]);
+    all.map(|generation| (layer.name().to_string(), generation))
+        .collect()
+}
+
+/// Every file below `folder` with what it holds.
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => found.extend(files(&path)),
+            false => {
+                // Gone since the folder was read: somebody else is at work.
+                found.extend(fs::read(&path).ok().map(|bytes| (path, bytes)));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,151 @@
+//! A store whose images hold known patterns, and the model's operations done to its machines.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stratavm::image::{AddOptions, ImageDigest, add};
+use stratavm::machine::{self, Operation, RunEnd, RunOptions};
+use stratavm::spec::{LayerSpec, Name};
+use stratavm::{Ctx, Result, Store, VmSpec, block_on};
+
+use super::model::{Answer, IMAGES, Kept, Op, Role, image};
+use super::product::{Fake, Violations};
+use super::vmdk;
+
+/// The store and what its images are called.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) images: Vec<ImageDigest>,
+    /// How long a guest waits before each of its writes.
+    pub(crate) pace: Duration,
+    pub(crate) violations: Violations,
+}
+
+impl World {
+    /// The world in `folder`, made where it is not there.
+    pub(crate) fn at(folder: &Path) -> Self {
+        let store = Store::open(folder.join("home")).unwrap();
+        let images = (0..IMAGES)
+            .map(|n| Self::image(&store, folder, n))
+            .collect();
+        Self {
+            store,
+            images,
+            pace: Duration::ZERO,
+            violations: Violations::default(),
+        }
+    }
+
+    fn image(store: &Store, folder: &Path, n: usize) -> ImageDigest {
+        let noted = folder.join(format!("image-{n}.digest"));
+        if let Ok(digest) = std::fs::read_to_string(&noted) {
+            return digest.parse().unwrap();
+        }
+        let file = folder.join(format!("image-{n}.raw"));
+        let bytes: Vec<u8> = image(n).iter().flat_map(|p| vmdk::block(*p)).collect();
+        std::fs::write(&file, bytes).unwrap();
+        let (options, ctx) = (AddOptions::default(), Ctx::none());
+        let added = add::add(store.images(), &file, &options, store.volume(), &ctx).unwrap();
+        let digest = added.image.meta.digest;
+        std::fs::write(noted, digest.to_string()).unwrap();
+        digest
+    }
+
+    pub(crate) fn machine_folder(&self, machine: &str) -> PathBuf {
+        self.store.home().join("machines").join(machine)
+    }
+
+    /// Does `op` to the machine called `name`.
+    pub(crate) fn perform(&self, name: &str, op: &Op) -> Answer {
+        match self.try_perform(name, op) {
+            Ok(answer) => answer,
+            Err(error) => Answer::refused(error.kind()),
+        }
+    }
+
+    /// As [`perform`](Self::perform), with the library's own error.
+    pub(crate) fn try_perform(&self, name: &str, op: &Op) -> Result<Answer> {
+        let name: Name = name.parse().unwrap();
+        if *op == Op::Create {
+            let ctx = Ctx::none();
+            let options = machine::CreateOptions::default();
+            self.store
+                .create(&self.spec(&name), Path::new("."), &options, &ctx)?;
+            return Ok(Answer::PLAIN);
+        }
+        let machine = self.store.machine(&name)?;
+        let layer_name = |layer: &String| layer.parse::<Name>().unwrap();
+        Ok(match op {
+            Op::Create => Answer::PLAIN,
+            Op::Delete => machine.delete().map(|()| Answer::PLAIN)?,
+            Op::Snapshot { layer } => answer(machine.snapshot(&layer_name(layer), None)?),
+            Op::Rollback { layer, to, kept } => {
+                answer(machine.rollback(&layer_name(layer), *to, kind(*kept))?)
+            }
+            Op::Update { layer, image, kept } => {
+                let image = &self.images[*image];
+                answer(machine.update(&layer_name(layer), image, kind(*kept))?)
+            }
+            Op::Add { layer, image } => {
+                let spec = self.layer(layer, *image);
+                answer(machine.add_layer(&spec, &self.images[*image])?)
+            }
+            Op::Remove { layer, kept } => {
+                answer(machine.remove_layer(&layer_name(layer), kind(*kept))?)
+            }
+            Op::Rejuvenate => machine.rejuvenate().map(|_| Answer::PLAIN)?,
+            Op::Run { boots } => {
+                let product = Arc::new(Fake::new(boots, self.pace, &self.violations));
+                let ctx = Ctx::none();
+                let report = block_on(machine.run(product, RunOptions::default(), &ctx))?;
+                assert_eq!(
+                    (report.end, report.boots as usize),
+                    (RunEnd::PowerOff, boots.len())
+                );
+                Answer::PLAIN
+            }
+        })
+    }
+
+    fn spec(&self, name: &Name) -> VmSpec {
+        serde_json::from_value(serde_json::json!({
+            "stratavm": 1, "name": name.as_str(),
+            "guest": {"os": "other", "composition": "disks"},
+            "hardware": {"console": "none"},
+            "layer": [
+                {"name": "os", "role": "os", "image": self.images[1].to_string()},
+                {"name": "cache", "role": "cache", "size": "1 MiB"},
+                {"name": "home", "role": "user-data", "size": "1 MiB"},
+            ],
+        }))
+        .unwrap()
+    }
+
+    fn layer(&self, name: &str, image: usize) -> LayerSpec {
+        serde_json::from_value(serde_json::json!({
+            "name": name, "role": Role::of(name).as_str(), "image": self.images[image].to_string(),
+        }))
+        .unwrap()
+    }
+
+    /// Fails if the product saw what must never happen.
+    pub(crate) fn assert_unviolated(&self) {
+        let violations = self.violations.lock().unwrap();
+        assert!(violations.is_empty(), "{violations:?}");
+    }
+}
+
+fn kind(kept: Kept) -> machine::Kept {
+    match kept {
+        Kept::Preserve => machine::Kept::Preserve,
+        Kept::Discard => machine::Kept::Discard,
+    }
+}
+
+fn answer(done: Operation) -> Answer {
+    Answer::Done {
+        revision: done.revision,
+        preserved: done.preserved,
+    }
+}
