@@ -119,3 +119,25 @@ fn a_machine_that_lost_its_record_is_not_taken_for_a_new_one() {
     assert!(error.next_step().is_some());
     assert_eq!(before, snapshot(&folder));
 }
+
+#[test]
+fn a_discarded_head_that_a_cut_short_run_wrote_to_stands_in_nobodys_way() {
+    let harness = Harness::new();
+    let record = harness.machine().folder().join("machine.json");
+    let running = harness.folder().join("running.json");
+    let (from, to) = (record.clone(), running.clone());
+    harness.run_with(move || {
+        std::fs::copy(&from, &to).unwrap();
+    });
+    // As if the supervisor had been killed after its guest wrote to the heads.
+    std::fs::copy(&running, &record).unwrap();
+    let head = std::fs::OpenOptions::new()
+        .append(true)
+        .open(harness.head("os"));
+    std::io::Write::write_all(&mut head.unwrap(), &[7; 4096]).unwrap();
+    let done = harness.machine().snapshot(&name("os"), None).unwrap();
+    assert_eq!(done.revision, Some(2));
+    assert_eq!(harness.read("os", 0), Content::Byte(0x05));
+    harness.run(&[("os", 1, 0x41)]);
+    assert_eq!(harness.read("os", 1), Content::Byte(0x41));
+}

@@ -105,8 +105,14 @@ impl<'a> Files<'a> {
             }
         }
         let parent = revision.deltas.last().map(|delta| delta.generation);
+        // A run that was cut short leaves a discarded head with what its guest wrote, and nobody
+        // may rely on it any more. A kept head is never made anew over what it holds.
+        let stale = match layer.spec.effective_writes() {
+            Writes::Discard => Stale::Derived,
+            Writes::Keep => Stale::Unreferenced,
+        };
         for (path, spec, _) in layout.head_specs(&image, parent, head.generation) {
-            make(&path, &spec, self.machine, durability, Stale::Unreferenced)?;
+            make(&path, &spec, self.machine, durability, stale)?;
             if durability == Durability::Synced {
                 names = Names::New;
             }
