@@ -44,10 +44,12 @@ pub(crate) fn slow() -> bool {
 
 /// The seed of drawn values: what `STRATAVM_SEED` says, so that a failure can be repeated, or `usual`.
 pub(crate) fn seed(usual: u64) -> u64 {
-    let said = env::var("STRATAVM_SEED").ok();
-    said.map_or(usual, |text| {
-        text.parse().expect("STRATAVM_SEED is a number")
-    })
+    let Ok(text) = env::var("STRATAVM_SEED") else {
+        return usual;
+    };
+    let number = text.parse();
+    assert!(number.is_ok(), "STRATAVM_SEED is no number: {text:?}");
+    number.unwrap_or(usual)
 }
 
 fn append(reader: &str, what: &str, how: &str, reason: &str) {

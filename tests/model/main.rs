@@ -1,6 +1,7 @@
 //! Drawn layer operations on a machine beside a model of it in memory. After each one the record, what every revision
 //! and head holds, and the bytes of all files that are nobody's head are compared. A failure shrinks to the fewest
 //! operations that show it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../common/report.rs"]
 mod report;
@@ -13,11 +14,11 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sim::check;
+use sim::draw::LAYERS;
 use sim::model::{BLOCKS, IMAGES, Kept, Model, Op, Write};
 use sim::world::World;
 
 const MACHINE: &str = "desk";
-const LAYERS: [&str; 6] = ["os", "cache", "home", "apps", "tools", "home-2"];
 /// Operations of one case.
 const STEPS: usize = 25;
 

@@ -30,6 +30,7 @@ pub(crate) fn machine(world: &World, name: &str, model: &Model) -> Result<()> {
     let record = machine
         .and_then(|machine| machine.record())
         .map_err(|e| format!("{e}"))?;
+    leased(world, &record)?;
     same_layers(world, &folder, "layers", layers, &record.layers, &record)?;
     same_layers(
         world,
@@ -39,6 +40,23 @@ pub(crate) fn machine(world: &World, name: &str, model: &Model) -> Result<()> {
         &record.removed,
         &record,
     )
+}
+
+/// Every image that the machine refers to knows so: prune would free it otherwise.
+fn leased(world: &World, record: &Record) -> Result<()> {
+    let layers = record.layers.iter().chain(&record.removed);
+    let images: BTreeSet<_> = layers.flat_map(|l| &l.revisions).map(|r| r.image).collect();
+    for digest in images {
+        let image = world.store.image(&digest).map_err(|e| format!("{e}"))?;
+        if !image
+            .leases()
+            .map_err(|e| format!("{e}"))?
+            .contains(&record.id)
+        {
+            return Err(format!("image {digest} does not know that it is used"));
+        }
+    }
+    Ok(())
 }
 
 fn same_layers(
@@ -142,6 +160,42 @@ fn same_content(path: &Path, wanted: super::model::Content) -> Result<()> {
     }
 }
 
+/// What lies in the store without anybody to need it, besides the files of layers: the rest of removals and of changes
+/// that were cut short, and notes that machines use images of which they know nothing. Told by looking, not by prune.
+pub(crate) fn litter(world: &World) -> Vec<PathBuf> {
+    let mut machines = BTreeSet::new();
+    for name in fs::read_dir(world.store.home().join("machines"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let record = fs::read(name.path().join("machine.json")).ok();
+        if let Some(Ok(record)) = record.map(|bytes| Record::parse(&bytes)) {
+            machines.insert(record.id.to_string());
+        }
+    }
+    let mut found = Vec::new();
+    for path in files(world.store.home()).into_keys() {
+        let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+        let lease = names
+            .iter()
+            .rev()
+            .nth(1)
+            .is_some_and(|folder| folder == "leases");
+        let stale = lease
+            && names
+                .last()
+                .is_some_and(|id| !machines.contains(id.as_ref()));
+        let cut = names
+            .iter()
+            .any(|name| name.starts_with(".gone-") || name.starts_with(".stratavm-tmp-"));
+        if stale || cut {
+            found.push(path);
+        }
+    }
+    found
+}
+
 /// Files of the machine's layers that its record does not name; a folder of another layer counts.
 pub(crate) fn leftovers(world: &World, name: &str) -> Vec<PathBuf> {
     let folder = world.machine_folder(name);
@@ -149,7 +203,7 @@ pub(crate) fn leftovers(world: &World, name: &str) -> Vec<PathBuf> {
     let named: BTreeSet<(String, u64)> = match record.map(|bytes| Record::parse(&bytes)) {
         Some(Ok(record)) => {
             let layers = record.layers.iter().chain(&record.removed);
-            layers.flat_map(|layer| generations(layer)).collect()
+            layers.flat_map(generations).collect()
         }
         _ => BTreeSet::new(),
     };

@@ -375,8 +375,11 @@ impl Model {
             Op::Rejuvenate => {
                 for layer in layers.iter_mut().filter(|layer| layer.role().resets()) {
                     let clean = |r: &&Revision| ["create", "update"].contains(&r.reason);
-                    if let Some(clean) = layer.revisions.iter().rev().find(clean) {
-                        layer.current = clean.n;
+                    // A torn head that lies there already is nobody's, and made anew at the next start.
+                    let clean = layer.revisions.iter().rev().find(clean).map(|r| r.n);
+                    let there = clean == Some(layer.current) && !layer.started();
+                    if let Some(clean) = clean.filter(|_| !there) {
+                        layer.current = clean;
                         layer.head = Head::Untouched;
                     }
                 }
@@ -404,23 +407,23 @@ impl Model {
         }
     }
 
-    /// Every state that `op`, a run, can be cut short in: after each of its writes, before and after.
+    /// Every state that a run can be cut short in: before it, after each of its writes, and after each boot that ended
+    /// by itself.
     pub(crate) fn cut_short(&self, boots: &[Vec<Write>]) -> Vec<Self> {
+        let after = |boots: Vec<Vec<Write>>| {
+            let mut model = self.clone();
+            model.apply(&Op::Run { boots });
+            model
+        };
         let mut found = vec![self.clone()];
-        for boot in 0..boots.len() {
-            for writes in 0..=boots[boot].len() {
+        for (boot, writes) in boots.iter().enumerate() {
+            for written in 0..=writes.len() {
                 let mut cut = boots[..boot].to_vec();
-                cut.push(boots[boot][..writes].to_vec());
-                let mut model = self.clone();
-                model.apply(&Op::Run { boots: cut });
-                found.push(model.torn());
+                cut.push(writes[..written].to_vec());
+                found.push(after(cut).torn());
             }
+            found.push(after(boots[..=boot].to_vec()));
         }
-        let mut ended = self.clone();
-        ended.apply(&Op::Run {
-            boots: boots.to_vec(),
-        });
-        found.push(ended);
         found
     }
 

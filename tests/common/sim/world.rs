@@ -7,11 +7,15 @@ use std::time::Duration;
 use stratavm::image::{AddOptions, ImageDigest, add};
 use stratavm::machine::{self, Operation, RunEnd, RunOptions};
 use stratavm::spec::{LayerSpec, Name};
+use stratavm::store::{Leftover, PruneMode, PruneOptions};
 use stratavm::{Ctx, Result, Store, VmSpec, block_on};
 
 use super::model::{Answer, IMAGES, Kept, Op, Role, image};
 use super::product::{Fake, Violations};
 use super::vmdk;
+
+/// The machine that keeps the images.
+pub(crate) const KEEPER: &str = "keeper";
 
 /// The store and what its images are called.
 pub(crate) struct World {
@@ -29,11 +33,42 @@ impl World {
         let images = (0..IMAGES)
             .map(|n| Self::image(&store, folder, n))
             .collect();
-        Self {
+        let world = Self {
             store,
             images,
             pace: Duration::ZERO,
             violations: Violations::default(),
+        };
+        world.keep_images();
+        world
+    }
+
+    /// A machine that nothing is done to refers to every image, so that prune leaves them all.
+    fn keep_images(&self) {
+        let name: Name = KEEPER.parse().unwrap();
+        if self.store.machine(&name).is_ok() {
+            return;
+        }
+        let mut spec = self.spec(&name);
+        for n in 2..IMAGES {
+            spec.layers.push(self.layer(&format!("apps-{n}"), n));
+        }
+        let options = machine::CreateOptions::default();
+        self.store
+            .create(&spec, Path::new("."), &options, &Ctx::none())
+            .unwrap();
+    }
+
+    /// Frees what nobody refers to; what could not be looked at or removed is an error.
+    pub(crate) fn prune(&self) -> std::result::Result<Vec<Leftover>, String> {
+        let options = PruneOptions::default().mode(PruneMode::Remove);
+        let pruned = self
+            .store
+            .prune(&options, &Ctx::none())
+            .map_err(|e| e.to_string())?;
+        match pruned.failed.first() {
+            Some(error) => Err(error.to_string()),
+            None => Ok(pruned.freed),
         }
     }
 

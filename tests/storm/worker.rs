@@ -1,0 +1,122 @@
+//! A process of the storm: draws operations, logs each before and after, and works until it is killed.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sim::draw::Draw;
+use crate::sim::history::Event;
+use crate::sim::world::World;
+
+/// What tells a process that it is a worker.
+const VARIABLE: &str = "STRATAVM_STORM_WORKER";
+/// Operations after which a worker that nobody killed ends.
+const MOST: u64 = 400;
+
+/// The machines.
+pub(crate) const MACHINES: [&str; 3] = ["alpha", "beta", "gamma"];
+
+/// What one worker is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    /// The world's folder; the log lies beside the store in it.
+    pub(crate) folder: PathBuf,
+    pub(crate) worker: u32,
+    pub(crate) seed: u64,
+    /// It kills itself in this operation, so many microseconds after its beginning.
+    pub(crate) die: Option<(u64, u64)>,
+}
+
+impl Orders {
+    pub(crate) fn of_environment() -> Option<Self> {
+        let text = std::env::var(VARIABLE).ok()?;
+        Some(serde_json::from_str(&text).unwrap())
+    }
+
+    /// This program, with these orders.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(VARIABLE, serde_json::to_string(self).unwrap());
+        command
+    }
+}
+
+/// The log of a world.
+pub(crate) fn log_path(folder: &Path) -> PathBuf {
+    folder.join("log")
+}
+
+/// Appends one event, durably, in one write: a line is there or not.
+pub(crate) fn log(file: &File, event: &Event) {
+    let line = format!("{}\n", serde_json::to_string(event).unwrap());
+    let mut file = file;
+    file.write_all(line.as_bytes()).unwrap();
+    file.sync_data().unwrap();
+}
+
+pub(crate) fn open_log(folder: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    options.open(log_path(folder)).unwrap()
+}
+
+pub(crate) fn run(orders: &Orders) {
+    let mut world = World::at(&orders.folder);
+    world.pace = Duration::from_micros(100);
+    let file = open_log(&orders.folder);
+    let mut draw = Draw::new(orders.seed);
+    let worker = orders.worker;
+    for n in 0..MOST {
+        if draw.below(16) == 0 {
+            // Of no machine is anything to change by it.
+            if let Err(what) = world.prune() {
+                log(
+                    &file,
+                    &Event::Violation {
+                        worker,
+                        what: format!("prune: {what}"),
+                    },
+                );
+            }
+        }
+        let machine = MACHINES[draw.below(3) as usize].to_owned();
+        let op = draw.op();
+        if let Some((_, after)) = orders.die.filter(|(at, _)| *at == n) {
+            log(&file, &Event::Doomed { worker });
+            die_in(Duration::from_micros(after));
+        }
+        let intent = Event::Intent {
+            worker,
+            n,
+            machine: machine.clone(),
+            op: op.clone(),
+        };
+        log(&file, &intent);
+        let answer = world.perform(&machine, &op);
+        log(
+            &file,
+            &Event::Answer {
+                worker,
+                n,
+                machine,
+                answer,
+            },
+        );
+        for what in world.violations.lock().unwrap().drain(..) {
+            log(&file, &Event::Violation { worker, what });
+        }
+    }
+}
+
+/// Sends this process signal 9 after a while, on another thread.
+fn die_in(time: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        let this = rustix::process::getpid();
+        rustix::process::kill_process(this, rustix::process::Signal::KILL).unwrap();
+    });
+}
