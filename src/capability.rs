@@ -3,6 +3,8 @@
 //! The conformance suite chooses its trials by it and the documentation's support table is printed
 //! from it; a backend's code must not know more than it says here.
 
+use serde::{Deserialize, Serialize};
+
 use crate::chain::Family;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Grade;
@@ -28,6 +30,21 @@ pub struct Capabilities {
     pub networks: Vec<NetworkMode>,
     /// Everything else, with how far it goes. A feature that is not listed is [`Grade::None`].
     pub features: Vec<(Feature, Grade)>,
+    /// How long its machines may live.
+    pub lifetime: Lifetime,
+}
+
+/// How long a product's machines may live, compared with the process that watches over them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Lifetime {
+    /// As long as that process and no longer, however it ends; and no state is saved to disk. That
+    /// the process is gone proves that the machine is off.
+    #[default]
+    Supervised,
+    /// Longer, or saved to disk: only the product knows what has become of one.
+    Independent,
 }
 
 /// One kind of controller.
@@ -78,6 +95,8 @@ pub enum Feature {
     Cdrom,
     /// A clock in local time.
     LocalClock,
+    /// Stopping the processors for a while.
+    Pause,
     /// Saving the machine's state to disk.
     Suspend,
     /// The clipboard can be closed, and opened each way.
@@ -96,7 +115,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Control,
         Self::RebootEndsRun,
         Self::AcpiShutdown,
@@ -107,6 +126,7 @@ impl Feature {
         Self::SecureBoot,
         Self::Cdrom,
         Self::LocalClock,
+        Self::Pause,
         Self::Suspend,
         Self::ClipboardPolicy,
         Self::DragAndDropPolicy,
@@ -130,6 +150,7 @@ impl Feature {
             Self::SecureBoot => "secure boot",
             Self::Cdrom => "CD-ROM",
             Self::LocalClock => "local clock",
+            Self::Pause => "pause",
             Self::Suspend => "suspend",
             Self::ClipboardPolicy => "policy: clipboard",
             Self::DragAndDropPolicy => "policy: drag and drop",
@@ -155,6 +176,7 @@ impl Capabilities {
             auto_other,
             networks: Vec::new(),
             features: Vec::new(),
+            lifetime: Lifetime::default(),
         }
     }
 

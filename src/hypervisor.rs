@@ -9,7 +9,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -114,6 +116,73 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
         Err(self.not_driven("stop"))
     }
 
+    /// How the run of `machine` will be reached, where that is known before it starts. Pure. Needed
+    /// of products whose machines are [`Independent`](crate::capability::Lifetime): a supervisor
+    /// may die before it has written down where its machine is.
+    fn endpoint(&self, machine: &Resolved) -> Option<Endpoint> {
+        let _ = machine;
+        None
+    }
+
+    /// Takes over the running machine behind `endpoint`, whose supervisor is gone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it does not run; [`ErrorKind::Unsupported`] where no machine
+    /// outlives its supervisor.
+    async fn attach(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<Box<dyn Running>> {
+        let _ = (endpoint, ctx);
+        Err(self.cannot("attach to a machine that runs"))
+    }
+
+    /// Stops the processors of the machine behind `endpoint` until [`resume`](Self::resume). One
+    /// that is paused already is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`]; [`ErrorKind::Product`] if it does not run.
+    async fn pause(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        let _ = (endpoint, ctx);
+        Err(self.cannot("pause a machine"))
+    }
+
+    /// Lets the machine behind `endpoint` go on that was paused. One that runs is no error.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    async fn resume(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        let _ = (endpoint, ctx);
+        Err(self.cannot("resume a machine"))
+    }
+
+    /// Saves the state of the machine behind `endpoint` to disk, durably, and ends it. Its run ends
+    /// with [`Ended::Suspended`], and [`Begin::SavedState`] goes on with it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`]; [`ErrorKind::Product`] if it does not run. The machine then goes
+    /// on as it did.
+    async fn suspend(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        let _ = (endpoint, ctx);
+        Err(self.cannot("save a machine's state"))
+    }
+
+    /// Drops the saved state of the machine behind `endpoint`, as if it had lost power. One that has
+    /// none is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`]; [`ErrorKind::Busy`] if it runs.
+    async fn discard_state(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        let _ = (endpoint, ctx);
+        Err(self.cannot("save a machine's state"))
+    }
+
+    /// The error of something that the product, or this backend, cannot do.
+    #[doc(hidden)]
+    fn cannot(&self, what: &str) -> Error {
+        let message = format!("this product cannot {what}, or is not driven so far");
+        Error::new(ErrorKind::Unsupported, message)
+            .of(self.product())
+            .next("`stratavm doctor` shows what each product can do")
+    }
+
     /// The error of a control method that this backend does not have.
     #[doc(hidden)]
     fn not_driven(&self, method: &str) -> Error {
@@ -157,16 +226,68 @@ pub struct Launch {
     pub plan: Plan,
     /// A folder of this machine and product that only the user can enter; sockets and logs.
     pub runtime: PathBuf,
+    /// What the machine begins with.
+    pub begin: Begin,
+    /// The machine's run lock. A backend whose product is a process of its own lets that process
+    /// inherit it where the system can do so: the lock is then free only once both are gone.
+    pub lock: Option<RunLock>,
 }
 
 impl Launch {
-    /// A launch of `plan` with its run-time files in `runtime`.
+    /// A launch of `plan` from power-on with its run-time files in `runtime`.
     #[must_use]
     pub fn new(plan: Plan, runtime: impl Into<PathBuf>) -> Self {
         Self {
             plan,
             runtime: runtime.into(),
+            begin: Begin::PowerOn,
+            lock: None,
         }
+    }
+
+    /// The same launch, beginning otherwise.
+    #[must_use]
+    pub fn begin(mut self, begin: Begin) -> Self {
+        self.begin = begin;
+        self
+    }
+
+    /// The same launch under this run lock.
+    #[must_use]
+    pub fn lock(mut self, lock: RunLock) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+}
+
+/// What a machine begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Begin {
+    /// Nothing in memory. Where the product holds a saved state this is refused
+    /// ([`ErrorKind::Suspended`]): memory of other heads must never meet these.
+    #[default]
+    PowerOn,
+    /// The state that the product saved; refused ([`ErrorKind::NotFound`]) where there is none.
+    SavedState,
+}
+
+/// A held run lock, to be shared with the process of a product.
+#[derive(Debug, Clone)]
+pub struct RunLock(Arc<File>);
+
+impl RunLock {
+    pub(crate) fn new(file: File) -> Self {
+        Self(Arc::new(file))
+    }
+
+    /// The lock's file once more, for a child to inherit. On Unix the lock is held until the last
+    /// descriptor of it is closed; Windows ties it to this process alone. The file is empty.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn share(&self) -> std::io::Result<File> {
+        self.0.try_clone()
     }
 }
 
@@ -269,6 +390,8 @@ pub enum Ended {
     Reboot,
     /// The product, or the guest's processor, failed; what was seen.
     Crash(String),
+    /// Its state was saved to disk.
+    Suspended,
 }
 
 impl Ended {
@@ -279,6 +402,7 @@ impl Ended {
             Self::PowerOff => "power-off",
             Self::Reboot => "reboot",
             Self::Crash(_) => "crash",
+            Self::Suspended => "suspended",
         }
     }
 }

@@ -6,7 +6,7 @@ use stratavm_disk::Ctx;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hypervisor::{Hypervisor, State, Stop};
-use crate::machine::{Machine, RunOptions, RunReport};
+use crate::machine::{Machine, Recovered, RunOptions, RunReport};
 use crate::plan::Plan;
 use crate::registry::Registry;
 use crate::spec::Name;
@@ -86,13 +86,47 @@ impl Vm {
     /// # Errors
     /// What the product says.
     pub async fn state(&self, ctx: &Ctx) -> Result<State> {
-        if !self.machine.is_running()? {
-            return Ok(State::Off);
-        }
-        match self.machine.record()?.run.and_then(|run| run.endpoint) {
-            Some(endpoint) => self.backend.state(&endpoint, ctx).await,
-            None => Ok(State::Starting),
-        }
+        self.machine.state(self.backend.as_ref(), ctx).await
+    }
+
+    /// Finds out what has become of the machine; see [`Machine::recover`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn recover(&self, ctx: &Ctx) -> Result<Recovered> {
+        self.machine.recover(self.backend.as_ref(), ctx).await
+    }
+
+    /// Stops the guest's processors for a while; see [`Machine::pause`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn pause(&self, ctx: &Ctx) -> Result<()> {
+        self.machine.pause(self.backend.as_ref(), ctx).await
+    }
+
+    /// Lets a paused guest go on; see [`Machine::resume`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn resume(&self, ctx: &Ctx) -> Result<()> {
+        self.machine.resume(self.backend.as_ref(), ctx).await
+    }
+
+    /// Saves the machine's state to disk; see [`Machine::suspend`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn suspend(&self, ctx: &Ctx) -> Result<()> {
+        self.machine.suspend(self.backend.as_ref(), ctx).await
+    }
+
+    /// Drops the saved state; see [`Machine::discard_state`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn discard_state(&self, ctx: &Ctx) -> Result<()> {
+        self.machine.discard_state(self.backend.as_ref(), ctx).await
     }
 }
 

@@ -3,19 +3,18 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use stratavm_disk::Durability;
 
 use super::files::Files;
-use super::record::{Record, RunRecord};
-use super::revision::{LayerState, Use};
+use super::record::Record;
+use super::recover::forget_discarded;
+use super::revision::LayerState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host;
 use crate::hypervisor::Product;
 use crate::resolved::Paths;
-use crate::spec::{Name, Writes};
-use crate::store::{FileLock, Store, allocated, remove_dir};
+use crate::spec::Name;
+use crate::store::{FileLock, Store, allocated};
 
 /// A machine of a store, by name. Cheap to clone; holds no lock and no state of its own.
 #[derive(Debug, Clone)]
@@ -164,17 +163,21 @@ impl Machine {
         })
     }
 
-    /// Locks the machine for a change while it is off. A run whose supervisor is gone is over:
-    /// the products driven so far die with it, so its record is cleared.
+    /// Locks the machine for a change while it is off. A run whose supervisor is gone is over if
+    /// the kernel proves it; where only the product knows, the change is refused.
     pub(super) fn lock_off(&self) -> Result<OffLock> {
         let lock = self.lock()?;
         let run = self.run_lock()?;
         let mut record = self.record()?;
         self.note_place(&record);
-        if let Some(stale) = record.run.take() {
-            // Written with the change itself, so that a full volume keeps nobody from deleting.
-            await_end(&self.name, &stale)?;
+        if let Some(over) = record.run.take() {
+            self.prove_over(&over)?;
             forget_discarded(&mut record);
+            // The change itself may turn out to be none. On a full volume its own record, or
+            // deleting the machine, still ends the run.
+            if let Err(error) = self.save(&record) {
+                tracing::warn!(machine = %self.name, %error, "a run that is over stays recorded");
+            }
         }
         Ok(OffLock {
             record,
@@ -207,50 +210,9 @@ impl Machine {
         saved
     }
 
-    /// Clears a run that is over. Its heads stay: they hold what the guest wrote.
-    pub(super) fn clear_run(&self, record: &mut Record, run: &RunRecord) -> Result<()> {
-        await_end(&self.name, run)?;
-        tracing::info!(machine = %self.name, product = %run.product, "the run is over: its record is cleared");
-        record.run = None;
-        self.save(record)?;
-        remove_dir(&self.runtime_folder())
-    }
-
     /// Where a run keeps sockets and logs.
     pub(super) fn runtime_folder(&self) -> PathBuf {
         self.folder().join("run")
-    }
-}
-
-/// How long a product's process may outlive its supervisor before a machine counts as running.
-const LAST_BREATH: Duration = Duration::from_secs(10);
-
-/// Waits until the process of a run is gone: its supervisor's end is seen a moment before its own,
-/// and until then it may still write.
-fn await_end(name: &Name, run: &RunRecord) -> Result<()> {
-    let process = run.endpoint.as_ref().and_then(|endpoint| endpoint.process);
-    let begun = Instant::now();
-    while process.is_some_and(|process| host::is_alive(process) == Some(true)) {
-        if begun.elapsed() > LAST_BREATH {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("machine {name} has no supervisor, but its process does not end"),
-            )
-            .of(&run.product)
-            .next("end that process, or wait until it has ended"));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
-/// After a run that nobody ended, heads that are never synced may be torn: they are not to be
-/// frozen. Every start makes them anew.
-fn forget_discarded(record: &mut Record) {
-    for layer in &mut record.layers {
-        if layer.spec.effective_writes() == Writes::Discard {
-            layer.head.usage = Use::Untouched;
-        }
     }
 }
 

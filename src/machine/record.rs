@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::revision::LayerState;
+use crate::capability::Lifetime;
 use crate::chain::{DiskName, Family};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Format, Kind, Unknown};
@@ -141,6 +142,30 @@ pub struct RunRecord {
     pub since: Timestamp,
     /// How many times the guest was started in this run, from 1.
     pub boots: u32,
+    /// How far it has come.
+    #[serde(default)]
+    pub phase: RunPhase,
+    /// Whether the product's machine may outlive the supervisor: then only the product can say what
+    /// has become of it.
+    #[serde(default)]
+    pub lifetime: Lifetime,
+    /// When the present supervisor took over a machine that ran already: UTC, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Timestamp>,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunPhase {
+    /// It begins, or is under way.
+    #[default]
+    Running,
+    /// The guest was asked to shut down. A reboot ends the run then.
+    Stopping,
+    /// The product has saved the machine's state: nothing of its heads may change.
+    Suspended,
 }
 
 impl RunRecord {
@@ -156,6 +181,9 @@ impl RunRecord {
             supervisor,
             since,
             boots: 1,
+            phase: RunPhase::default(),
+            lifetime: Lifetime::default(),
+            attached: None,
         }
     }
 }

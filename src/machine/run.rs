@@ -1,35 +1,19 @@
-//! Running a machine: the supervisor's loop from the start to the end.
+//! Running a machine: how it is asked for, what happens meanwhile, and what it was.
 //!
-//! The loop runs on a thread of its own, so that dropping the future asks for an end and the
-//! machine is still brought to one. A reboot inside the guest ends a boot where the product can
-//! tell; the loop then starts again on fresh heads.
+//! The supervisor's loop is in [`supervise`], what others do to a run in [`control`].
 
-use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom};
+mod control;
+mod supervise;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stratavm_disk::{CancelToken, Ctx};
 
 use super::folder::Machine;
-use super::record::RunRecord;
-use crate::error::{Error, ErrorKind, Result};
-use crate::host;
-use crate::hypervisor::{Ended, Endpoint, Hypervisor, Launch, ProcessId, Running, State, Stop};
-use crate::spec::Composition;
-use crate::store::{FileLock, remove_file};
-use crate::timestamp::Timestamp;
-
-/// What a guest prints that refuses to compose its layers.
-const REFUSED: &str = "strata: REFUSED ";
-/// How much of the console's end is looked at for that line, in bytes.
-const CONSOLE_TAIL: u64 = 64 << 10;
-/// How long a machine that was told to end may take to do so.
-const END_GRACE: Duration = Duration::from_secs(30);
-
-/// How often a stop looks at the machine.
-const LOOK: Duration = Duration::from_millis(20);
+use crate::error::Result;
+use crate::hypervisor::{Ended, Endpoint, Hypervisor};
 
 /// Takes what happens in a run.
 type EventSink = Arc<dyn Fn(&RunEvent) + Send + Sync>;
@@ -103,6 +87,10 @@ pub enum RunEvent {
     Preparing(u32),
     /// The product says that the machine runs.
     Running(Endpoint),
+    /// The machine ran already, without a supervisor, and was taken over.
+    Attached(Endpoint),
+    /// The machine goes on from its saved state.
+    Resumed(Endpoint),
     /// This boot ended.
     Ended(Ended),
 }
@@ -122,6 +110,8 @@ pub enum RunEnd {
     Refused(String),
     /// The time was up; the machine was switched off.
     Timeout,
+    /// Its state was saved to disk: the next start goes on with it.
+    Suspended,
 }
 
 impl RunEnd {
@@ -134,6 +124,7 @@ impl RunEnd {
             Self::Crash(_) => "crash",
             Self::Refused(_) => "refused",
             Self::Timeout => "timeout",
+            Self::Suspended => "suspended",
         }
     }
 }
@@ -151,13 +142,19 @@ pub struct RunReport {
 }
 
 impl Machine {
-    /// Runs the machine on `backend` and supervises it until it ends.
+    /// Runs the machine on `backend` and supervises it until it ends. A machine whose state was
+    /// saved goes on from there, with nothing reset; one that still runs and has lost its supervisor
+    /// is taken over as it is.
     ///
     /// Dropping the future asks for an end: the machine is switched off on the supervisor's own
     /// thread and its record is cleared.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] if it runs already; [`ErrorKind::NeedsSwitch`]; what the product says.
+    /// [`Busy`](crate::ErrorKind::Busy) if it is supervised already, or runs on another product;
+    /// [`NeedsSwitch`](crate::ErrorKind::NeedsSwitch); [`Suspended`](crate::ErrorKind::Suspended)
+    /// on another product; [`Mismatch`](crate::ErrorKind::Mismatch) if the machine is not what it
+    /// was when its state was saved; what the product says. A start that failed has cost the heads
+    /// of layers that discard: every start makes them anew.
     pub async fn run(
         &self,
         backend: Arc<dyn Hypervisor>,
@@ -172,208 +169,6 @@ impl Machine {
         .await;
         guard.disarm();
         report
-    }
-
-    async fn supervise(
-        &self,
-        backend: &dyn Hypervisor,
-        options: &RunOptions,
-        ctx: &Ctx,
-    ) -> Result<RunReport> {
-        let _run = self.off()?;
-        self.clear_stale()?;
-        let console = self.console(backend)?;
-        if let Some(path) = &console {
-            // Products append, so that the boots of one run stand in one file.
-            drop(remove_file(path));
-        }
-        // A time that no clock can say is none.
-        let until = options
-            .timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout));
-        let since = Timestamp::now();
-        let mut boots = 0;
-        let ended = loop {
-            boots += 1;
-            options.tell(&RunEvent::Preparing(boots));
-            let seen = console.as_deref().and_then(|path| fs::metadata(path).ok());
-            let from = seen.map_or(0, |found| found.len());
-            let run = RunRecord {
-                boots,
-                ..RunRecord::new(backend.product().clone(), 0, host::this_process(), since)
-            };
-            let ended = self.boot(backend, run, options, until, ctx).await;
-            if let Err(error) = self.finish() {
-                // How the run ended is the answer; the next look at the machine clears the record.
-                tracing::warn!(machine = %self.name(), %error, "the run's record was not cleared");
-            }
-            match ended? {
-                RunEnd::Reboot if options.reboot == OnReboot::StartAgain => {}
-                RunEnd::PowerOff => break self.refusal(&console, from).unwrap_or(RunEnd::PowerOff),
-                other => break other,
-            }
-        };
-        Ok(RunReport {
-            end: ended,
-            boots,
-            console,
-        })
-    }
-
-    /// One boot: files, start, wait. Whatever happens, nothing runs any more at its end.
-    async fn boot(
-        &self,
-        backend: &dyn Hypervisor,
-        run: RunRecord,
-        options: &RunOptions,
-        until: Option<Instant>,
-        ctx: &Ctx,
-    ) -> Result<RunEnd> {
-        let plan = self.prepare(backend, run, ctx)?;
-        let launch = Launch::new(plan, self.runtime_folder());
-        let until = until.into_iter().chain(ctx.deadline()).min();
-        let waiting = until.map_or_else(|| ctx.clone(), |until| ctx.clone().with_deadline(until));
-        let started = backend.start(&launch, &waiting).await;
-        let mut running = match started {
-            Ok(running) => running,
-            Err(error) if error.kind() == ErrorKind::Timeout => return Ok(RunEnd::Timeout),
-            Err(error) => return Err(error),
-        };
-        let endpoint = running.endpoint().clone();
-        if let Err(error) = self.note_endpoint(&endpoint) {
-            end(running.as_mut()).await;
-            return Err(error);
-        }
-        options.tell(&RunEvent::Running(endpoint));
-        match running.wait(&waiting).await {
-            Ok(ended) => {
-                options.tell(&RunEvent::Ended(ended.clone()));
-                Ok(match ended {
-                    Ended::PowerOff => RunEnd::PowerOff,
-                    Ended::Reboot => RunEnd::Reboot,
-                    Ended::Crash(seen) => RunEnd::Crash(seen),
-                })
-            }
-            Err(error) => {
-                end(running.as_mut()).await;
-                if error.kind() == ErrorKind::Timeout {
-                    Ok(RunEnd::Timeout)
-                } else {
-                    Err(error)
-                }
-            }
-        }
-    }
-
-    /// The long lock of a machine that is off, and stays so but for us.
-    fn off(&self) -> Result<FileLock> {
-        let _lock = self.lock()?;
-        self.run_lock()
-    }
-
-    fn console(&self, backend: &dyn Hypervisor) -> Result<Option<PathBuf>> {
-        let wanted = self.record()?.spec.hardware.console == crate::spec::Console::Log;
-        Ok(wanted.then(|| self.paths(backend.product()).console))
-    }
-
-    /// A run whose lock was free is over: its product died with its supervisor.
-    fn clear_stale(&self) -> Result<()> {
-        let _lock = self.lock()?;
-        let mut record = self.record()?;
-        match record.run.take() {
-            Some(stale) => self.clear_run(&mut record, &stale),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until the run of the supervisor `by` has come so far that the product says it runs, and
-    /// answers its record. For programs whose supervisor is a process of its own.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Cancelled`] or [`ErrorKind::Timeout`] as `ctx` says: a supervisor that ended
-    /// before is not noticed here. [`ErrorKind::NotFound`] if the machine is gone.
-    pub async fn await_running(&self, by: ProcessId, ctx: &Ctx) -> Result<RunRecord> {
-        loop {
-            ctx.check()?;
-            let run = self.record()?.run;
-            if let Some(run) = run.filter(|run| run.supervisor == by && run.endpoint.is_some()) {
-                return Ok(run);
-            }
-            async_io::Timer::after(LOOK).await;
-        }
-    }
-
-    fn note_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
-        let _lock = self.lock()?;
-        let mut record = self.record()?;
-        if let Some(run) = &mut record.run {
-            run.endpoint = Some(endpoint.clone());
-        }
-        self.save(&record)
-    }
-
-    /// Clears the run after the product said that the machine is off.
-    fn finish(&self) -> Result<()> {
-        self.clear_stale()
-    }
-
-    /// What the guest said when it refused to boot, if it did since byte `from` of its console.
-    fn refusal(&self, console: &Option<PathBuf>, from: u64) -> Option<RunEnd> {
-        if self.record().ok()?.spec.guest.composition != Composition::Linux {
-            return None;
-        }
-        let mut file = fs::File::open(console.as_deref()?).ok()?;
-        let len = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(from.max(len.saturating_sub(CONSOLE_TAIL))))
-            .ok()?;
-        let mut bytes = Vec::new();
-        file.take(CONSOLE_TAIL).read_to_end(&mut bytes).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        let line = text.lines().find_map(|line| line.split_once(REFUSED))?.1;
-        Some(RunEnd::Refused(escape(line.trim_end())))
-    }
-
-    /// Stops the machine, wherever it is supervised. A power-off returns once its supervisor has
-    /// ended, a request to shut down once the guest has it.
-    ///
-    /// # Errors
-    /// What the product says; [`ErrorKind::Busy`] if for 30 seconds there is nobody to ask, as
-    /// while the product is still coming up. A machine that is off is no error.
-    pub async fn stop(&self, backend: &dyn Hypervisor, how: Stop, ctx: &Ctx) -> Result<()> {
-        let until = Instant::now() + END_GRACE;
-        let mut asked = None;
-        while self.is_running()? {
-            ctx.check()?;
-            let endpoint = self.record()?.run.and_then(|run| run.endpoint);
-            if let Some(endpoint) = endpoint.filter(|found| asked.as_ref() != Some(found)) {
-                backend.stop(&endpoint, how, ctx).await?;
-                if how != Stop::PowerOff && backend.state(&endpoint, ctx).await? != State::Off {
-                    return Ok(());
-                }
-                // This boot is over. Had the guest ended it by a reboot, another one follows.
-                asked = Some(endpoint);
-            }
-            if Instant::now() > until {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    "the machine is about to start or to end, and nobody takes the request",
-                )
-                .next("try again in a moment"));
-            }
-            async_io::Timer::after(LOOK).await;
-        }
-        Ok(())
-    }
-}
-
-/// Switches a machine off and waits for it; what keeps it from ending is for the log.
-async fn end(running: &mut dyn Running) {
-    let grace = Ctx::none().with_deadline(Instant::now() + END_GRACE);
-    if let Err(error) = running.stop(Stop::PowerOff, &grace).await {
-        tracing::warn!(%error, "the machine could not be switched off");
-    }
-    if let Err(error) = running.wait(&grace).await {
-        tracing::warn!(%error, "the machine did not end");
     }
 }
 

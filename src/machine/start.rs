@@ -104,6 +104,8 @@ impl Machine {
         ctx: &stratavm_disk::Ctx,
     ) -> Result<Plan> {
         let mut record = self.record()?;
+        // Of the boot before this one: the caller knows that it is over.
+        record.run = None;
         let files = Files::new(self);
         let capabilities = backend.capabilities();
         let mut remade = Vec::new();

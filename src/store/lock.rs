@@ -11,10 +11,28 @@ use stratavm_disk::fs::File;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A held lock.
+/// A held lock. Let go when it is dropped, whoever shares its file: a child that another thread is
+/// about to start has every file of this process for a moment.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    _file: File,
+    file: File,
+    on_drop: OnDrop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnDrop {
+    Unlock,
+    Close,
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if self.on_drop == OnDrop::Unlock
+            && let Err(error) = self.file.as_std().unlock()
+        {
+            tracing::debug!(%error, "a lock is let go by closing its file");
+        }
+    }
 }
 
 impl FileLock {
@@ -31,6 +49,16 @@ impl FileLock {
     /// Takes the lock, alone; [`ErrorKind::Busy`] at once if somebody holds it.
     pub(crate) fn try_exclusive(path: &Path) -> Result<Self> {
         take(path, File::try_lock)
+    }
+
+    /// The lock's file once more: who inherits it shares the lock.
+    pub(crate) fn share(&self) -> io::Result<std::fs::File> {
+        self.file.as_std().try_clone()
+    }
+
+    /// Closes the file, but leaves the lock to those who share it.
+    pub(crate) fn leave(mut self) {
+        self.on_drop = OnDrop::Close;
     }
 }
 
@@ -49,7 +77,10 @@ fn take(path: &Path, how: impl Fn(&File) -> io::Result<()>) -> Result<FileLock> 
             taken => taken.map_err(failed)?,
         }
         if file.has_its_name().map_err(failed)? {
-            return Ok(FileLock { _file: file });
+            return Ok(FileLock {
+                file,
+                on_drop: OnDrop::Unlock,
+            });
         }
     }
 }

@@ -13,7 +13,7 @@ use stratavm::hypervisor::{
 use stratavm::spec::Arch;
 use stratavm::{Ctx, Hypervisor, Plan, Product, Resolved, Result};
 
-use crate::control::{self, Call, Machine};
+use crate::control::{self, Call, Hold, Machine};
 use crate::{accel, capability, config, detect};
 
 /// The product that this backend stands for.
@@ -111,6 +111,19 @@ impl Hypervisor for Qemu {
     async fn stop(&self, endpoint: &Endpoint, how: Stop, ctx: &Ctx) -> Result<()> {
         let endpoint = endpoint.clone();
         offload(ctx, move |call| control::stop(&endpoint, how, call)).await
+    }
+
+    async fn pause(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        let endpoint = endpoint.clone();
+        offload(ctx, move |call| control::hold(&endpoint, Hold::Stop, call)).await
+    }
+
+    async fn resume(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        let endpoint = endpoint.clone();
+        offload(ctx, move |call| {
+            control::hold(&endpoint, Hold::Continue, call)
+        })
+        .await
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn capabilities() -> Capabilities {
         Feature::Audio,
         Feature::Cdrom,
         Feature::LocalClock,
+        Feature::Pause,
         Feature::SharedFoldersPolicy,
         Feature::UsbPolicy,
         Feature::SnapshotPolicy,

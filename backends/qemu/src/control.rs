@@ -3,13 +3,15 @@
 //! The supervisor's thread waits; a second thread listens to QEMU's events for as long as the run
 //! lasts and remembers why it ended. What arguments the host adds is in [`crate::launch`].
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use stratavm::hypervisor::{Ended, Endpoint, Launch, ProcessId, State, Stop};
+use stratavm::hypervisor::{Begin, Ended, Endpoint, Launch, ProcessId, State, Stop};
 use stratavm::spec::Arch;
 use stratavm::{Ctx, Error, ErrorKind, Result};
 
@@ -111,10 +113,14 @@ pub(crate) fn accelerator(settings: &Settings, found: &Found, arch: Arch) -> acc
 
 /// Starts QEMU, connects to it and lets the guest go.
 pub(crate) fn start(settings: &Settings, launch: &Launch, call: &Call) -> Result<Machine> {
+    if launch.begin != Begin::PowerOn {
+        let what = "QEMU keeps no saved state over VMDK chains, so there is none to go on from";
+        return Err(Error::new(ErrorKind::NotFound, what));
+    }
     let sockets = Sockets::new(&launch.runtime)?;
     let ready = launch::ready(settings, &launch.plan, &sockets)?;
     call.check()?;
-    let process = Process::spawn(&ready.program, &ready.arguments)?;
+    let process = spawn(launch, &ready.program, &ready.arguments)?;
     let deadline = call.until(GREETING);
     let mut qmp = greet(&process, &sockets, call, deadline)?;
     // The processors stand still until now, so no event of a short-lived guest is missed.
@@ -151,6 +157,21 @@ pub(crate) fn start(settings: &Settings, launch: &Launch, call: &Call) -> Result
         endpoint,
         run: Arc::new(run),
     })
+}
+
+/// Starts QEMU, which inherits the machine's run lock: that is free only once QEMU is gone as well,
+/// even if this process is killed in QEMU's first moment. On Windows a lock is not inherited; there
+/// the job object ends QEMU together with this process, a moment after its lock is free.
+fn spawn(launch: &Launch, program: &Path, arguments: &[OsString]) -> Result<Process> {
+    match launch.lock.as_ref().filter(|_| cfg!(unix)) {
+        Some(lock) => {
+            let lock = lock.share().map_err(|error| {
+                Error::io("the run lock could not be shared", &launch.runtime, error)
+            })?;
+            Process::spawn_under(program, arguments, lock)
+        }
+        None => Process::spawn(program, arguments),
+    }
 }
 
 /// Connects as soon as QEMU listens.
@@ -357,6 +378,25 @@ pub(crate) fn stop(endpoint: &Endpoint, how: Stop, call: &Call) -> Result<()> {
         }),
         _ => Err(error),
     }
+}
+
+/// Stops the guest's processors, or lets them go on.
+pub(crate) fn hold(endpoint: &Endpoint, command: Hold, call: &Call) -> Result<()> {
+    let name = match command {
+        Hold::Stop => "stop",
+        Hold::Continue => "cont",
+    };
+    match ask(endpoint, name, call)? {
+        Some(_) => Ok(()),
+        None => Err(Error::new(ErrorKind::Product, "QEMU does not run")),
+    }
+}
+
+/// What [`hold`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Stop,
+    Continue,
 }
 
 /// Runs one command of the QEMU behind `endpoint`; `None` if nobody listens there.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -49,10 +50,20 @@ impl Process {
     /// # Errors
     /// `Unavailable` if the system does not start it.
     pub(crate) fn spawn(program: &Path, arguments: &[OsString]) -> Result<Self> {
+        Self::spawn_with(program, arguments, Stdio::null())
+    }
+
+    /// As [`spawn`](Self::spawn), with the file of a lock, which is empty, as standard input: the
+    /// lock is then held as long as the child lives, however this process ends.
+    pub(crate) fn spawn_under(program: &Path, arguments: &[OsString], lock: File) -> Result<Self> {
+        Self::spawn_with(program, arguments, Stdio::from(lock))
+    }
+
+    fn spawn_with(program: &Path, arguments: &[OsString], input: Stdio) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(arguments).env("LC_ALL", "C");
         command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let end = Arc::<End>::default();

@@ -185,7 +185,7 @@ fn verdict(machine: &Machine, bytes: &[u8]) -> Result<Answer> {
         }
     }
     let outcome = match ended {
-        "power-off" => Outcome::Done,
+        "power-off" | "suspended" => Outcome::Done,
         _ => Outcome::Failed,
     };
     Ok(Answer {

@@ -71,7 +71,7 @@ pub(crate) fn supervise(
         _ => (None, None),
     };
     let outcome = match &report.end {
-        RunEnd::PowerOff => Outcome::Done,
+        RunEnd::PowerOff | RunEnd::Suspended => Outcome::Done,
         RunEnd::Reboot if args.once => Outcome::Done,
         _ => Outcome::Failed,
     };
@@ -117,6 +117,8 @@ fn tell(event: &RunEvent) {
         RunEvent::Preparing(1) => eprintln!("preparing fresh heads"),
         RunEvent::Preparing(boot) => eprintln!("the guest rebooted: boot {boot} on fresh heads"),
         RunEvent::Running(_) => eprintln!("running; Ctrl-C switches it off"),
+        RunEvent::Attached(_) => eprintln!("it ran already: taken over; Ctrl-C switches it off"),
+        RunEvent::Resumed(_) => eprintln!("goes on from its saved state; Ctrl-C switches it off"),
         _ => {}
     }
 }
