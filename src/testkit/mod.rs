@@ -6,3 +6,4 @@ pub mod guest;
 mod sample;
 
 pub use sample::Sample;
+pub use stratavm_disk::fs::fault;

@@ -1,17 +1,21 @@
 //! What the file layer can change, as values: the one place that every change passes, and where tests step in.
 
-use super::{Access, File};
+use super::File;
+#[cfg(not(feature = "fault-injection"))]
 use std::io;
 use std::path::Path;
 
 /// One change that is about to be made.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "the values are for whoever steps in")]
+#[cfg_attr(
+    not(feature = "fault-injection"),
+    expect(dead_code, reason = "the values are for whoever steps in")
+)]
 pub(super) enum Change<'a> {
     /// A new file.
     CreateFile(&'a Path),
     CreateDir(&'a Path),
-    /// An existing file is opened to be locked, or made for it.
+    /// A file is opened to be locked, and made if it is not there.
     OpenLock(&'a Path),
     Lock(&'a File),
     Write {
@@ -37,13 +41,71 @@ pub(super) enum Change<'a> {
     },
     RemoveFile(&'a Path),
     RemoveDir(&'a Path),
-    SetAccess {
-        path: &'a Path,
-        access: Access,
-    },
+    SetAccess(&'a Path),
 }
 
 /// Makes a change.
+#[cfg(not(feature = "fault-injection"))]
 pub(super) fn make<T>(_: Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     act()
+}
+
+/// Flushes.
+#[cfg(not(feature = "fault-injection"))]
+pub(super) fn flush(_: Change<'_>, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    act()
+}
+
+#[cfg(feature = "fault-injection")]
+pub(super) use super::fault::{step_in as make, step_in_flush as flush};
+
+#[cfg(feature = "fault-injection")]
+impl Change<'_> {
+    /// Where it is made.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Change::CreateFile(path)
+            | Change::CreateDir(path)
+            | Change::OpenLock(path)
+            | Change::SyncDir(path)
+            | Change::RemoveFile(path)
+            | Change::RemoveDir(path)
+            | Change::SetAccess(path)
+            | Change::Rename { from: path, .. } => path,
+            Change::Write { file, .. }
+            | Change::Copy { file, .. }
+            | Change::SetLen { file, .. }
+            | Change::Sync(file)
+            | Change::Lock(file) => file.path(),
+        }
+    }
+
+    /// A line for people, with the path below `root`.
+    pub(super) fn describe(&self, root: &Path) -> String {
+        let what = match self {
+            Change::CreateFile(_) => "create",
+            Change::CreateDir(_) => "mkdir",
+            Change::OpenLock(_) => "open lock",
+            Change::Lock(_) => "lock",
+            Change::Write { .. } => "write",
+            Change::Copy { .. } => "copy",
+            Change::SetLen { .. } => "set length",
+            Change::Sync(_) | Change::SyncDir(_) => "sync",
+            Change::Rename { .. } => "rename",
+            Change::RemoveFile(_) | Change::RemoveDir(_) => "remove",
+            Change::SetAccess(_) => "set access",
+        };
+        let below = |path: &Path| {
+            path.strip_prefix(root)
+                .unwrap_or(path)
+                .display()
+                .to_string()
+        };
+        match self {
+            Change::Rename { to, .. } => {
+                format!("{what} {} to {}", below(self.path()), below(to))
+            }
+            _ => format!("{what} {}", below(self.path())),
+        }
+    }
 }

@@ -189,7 +189,7 @@ impl File {
     /// # Errors
     /// What the operating system reports. What was written before may then be lost, also after a later success.
     pub fn sync(&self) -> io::Result<()> {
-        change::make(Change::Sync(self), || self.file.sync_all())
+        change::flush(Change::Sync(self), || self.file.sync_all())
     }
 
     /// Waits until nobody else holds a lock on the file, and holds it until the file is closed.

@@ -3,8 +3,13 @@
 //!
 //! Files are made for their user alone (mode 0600, folders 0700, whatever the umask), and no call follows a symbolic
 //! link that stands at the path itself ([`IsLink`]). The folders on the way there are the caller's to look at.
+//!
+//! With the cargo feature `fault-injection` each call is a point at which `fault` can make it fail, or cut the power:
+//! for tests, and without any effect as long as no test asks for it.
 
 mod change;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
 mod file;
 mod sys;
 
@@ -90,7 +95,7 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
-    change::make(Change::SyncDir(path), || sys::fsync_dir(path))
+    change::flush(Change::SyncDir(path), || sys::fsync_dir(path))
 }
 
 /// Gives a file or folder another name on the same volume; a file that has the name is replaced.
@@ -163,7 +168,7 @@ pub fn set_access(path: &Path, access: Access) -> io::Result<()> {
     }
     let mut permissions = found.permissions();
     sys::set_access(&mut permissions, access);
-    change::make(Change::SetAccess { path, access }, || {
+    change::make(Change::SetAccess(path), || {
         std::fs::set_permissions(path, permissions)
     })
 }
