@@ -249,12 +249,15 @@ fn off(machine: &Machine<'_>) -> Result<(), Error> {
     })
 }
 
-/// The processes of the supervisor and of QEMU.
+/// The processes of the supervisor and of QEMU, from the record that they are found by again.
 fn processes(machine: &Machine<'_>) -> Result<[u64; 2], Error> {
-    let status = machine.launcher().run(&["status", machine.name()])?;
+    let path = machine.folder().join("machine.json");
+    let record = fs::read(&path).at(path.display())?;
+    let record: Value = serde_json::from_slice(&record)
+        .map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
     let pid = |pointer: &str| {
-        let found = status.pointer(pointer).and_then(Value::as_u64);
-        found.ok_or_else(|| Error::new(format!("no {pointer} in {status}")))
+        let found = record.pointer(pointer).and_then(Value::as_u64);
+        found.ok_or_else(|| Error::new(format!("no {pointer} in {}", path.display())))
     };
     Ok([
         pid("/run/supervisor/pid")?,
