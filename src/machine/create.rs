@@ -277,6 +277,7 @@ fn new_record(
         removed: Vec::new(),
         session: None,
         run: None,
+        ended: None,
         unknown: Unknown::new(),
     };
     for (layer, image) in spec.layers.iter().zip(images) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use stratavm_disk::Durability;
 
+use super::ended::EndRecord;
 use super::files::Files;
 use super::record::Record;
 use super::recover::forget_discarded;
@@ -173,6 +174,7 @@ impl Machine {
         if let Some(over) = record.run.take() {
             self.prove_over(&over)?;
             forget_discarded(&mut record);
+            record.ended = Some(EndRecord::lost(&over));
             // The change itself may turn out to be none. On a full volume its own record, or
             // deleting the machine, still ends the run.
             if let Err(error) = self.save(&record) {

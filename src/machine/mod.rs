@@ -5,6 +5,7 @@
 //! state or the new one. Running a machine is in `run`.
 
 mod create;
+pub mod ended;
 mod files;
 mod folder;
 mod freeze;

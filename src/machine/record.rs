@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::ended::EndRecord;
 use super::revision::LayerState;
 use crate::capability::Lifetime;
 use crate::chain::{DiskName, Family};
@@ -62,6 +63,9 @@ pub struct Record {
     /// The run that is under way, or that ended without anybody to say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunRecord>,
+    /// How the last run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndRecord>,
     /// Keys of newer versions, kept as they are.
     #[serde(flatten)]
     pub unknown: Unknown,

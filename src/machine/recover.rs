@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use stratavm_disk::Ctx;
 
+use super::ended::EndRecord;
 use super::folder::Machine;
 use super::record::{Record, RunPhase, RunRecord};
 use super::revision::Use;
+use super::run::RunEnd;
 use crate::capability::Lifetime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host;
@@ -37,12 +39,13 @@ pub enum Recovered {
 }
 
 /// Who saw the end of a run that is cleared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Seen<'a> {
     /// Its supervisor, from the product.
-    BySupervisor,
+    Supervised(&'a Result<RunEnd>),
     /// Nobody: the host may have crashed meanwhile.
-    ByNobody,
+    Lost,
+    /// Whoever dropped its saved state.
+    Dropped,
 }
 
 impl Machine {
@@ -67,7 +70,7 @@ impl Machine {
                 None => return Ok(Recovered::Off),
                 Some(run) if is_proved_by_the_kernel(run) => {
                     self.prove_over(run)?;
-                    self.clear(&mut record, Seen::ByNobody)?;
+                    self.clear(&mut record, Seen::Lost)?;
                     return Ok(Recovered::Off);
                 }
                 Some(_) => held,
@@ -91,7 +94,7 @@ impl Machine {
         };
         if is_proved_by_the_kernel(&run) {
             self.prove_over(&run)?;
-            self.clear_run(Seen::ByNobody)?;
+            self.clear_run(Seen::Lost)?;
             return Ok(Recovered::Off);
         }
         if run.product != *backend.product() {
@@ -112,7 +115,7 @@ impl Machine {
         let state = backend.state(&endpoint, &asked).await;
         match state.map_err(|error| self.uncertain(&run, error))? {
             State::Off => {
-                self.clear_run(Seen::ByNobody)?;
+                self.clear_run(Seen::Lost)?;
                 Ok(Recovered::Off)
             }
             State::Suspended => {
@@ -184,18 +187,23 @@ impl Machine {
     }
 
     /// Clears the record of a run that is over. Its heads stay: they hold what the guest wrote.
-    pub(super) fn clear_run(&self, seen: Seen) -> Result<()> {
+    pub(super) fn clear_run(&self, seen: Seen<'_>) -> Result<()> {
         let _lock = self.lock()?;
         self.clear(&mut self.record()?, seen)
     }
 
     /// As [`clear_run`](Self::clear_run), for a caller that holds the short lock.
-    fn clear(&self, record: &mut Record, seen: Seen) -> Result<()> {
+    fn clear(&self, record: &mut Record, seen: Seen<'_>) -> Result<()> {
         let Some(run) = record.run.take() else {
             return Ok(());
         };
         tracing::info!(machine = %self.name(), product = %run.product, "the run is over: its record is cleared");
-        if seen == Seen::ByNobody {
+        record.ended = Some(match seen {
+            Seen::Supervised(ran) => EndRecord::seen(&run, ran),
+            Seen::Lost => EndRecord::lost(&run),
+            Seen::Dropped => EndRecord::state_dropped(&run),
+        });
+        if !matches!(seen, Seen::Supervised(_)) {
             forget_discarded(record);
         }
         self.save(record)?;

@@ -183,7 +183,7 @@ impl Machine {
             return Err(refused());
         };
         backend.discard_state(&endpoint, ctx).await?;
-        self.clear_run(Seen::ByNobody)
+        self.clear_run(Seen::Dropped)
     }
 
     /// Where the machine that runs is reached.

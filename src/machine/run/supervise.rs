@@ -99,7 +99,7 @@ impl Machine {
             }
             _ => {
                 self.prove_ended(&run)?;
-                self.clear_run(Seen::BySupervisor)
+                self.clear_run(Seen::Supervised(ran))
             }
         }
     }

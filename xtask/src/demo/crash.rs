@@ -198,7 +198,7 @@ fn kept(machine: &Machine<'_>, least: u64) -> Result<u64, Error> {
 
 /// What a user does after something was killed: look, look closer, start again.
 fn after_a_kill(machine: &mut Machine<'_>, last: u64) -> Result<(), Error> {
-    said(machine, &["status"], "off")?;
+    said(machine, &["status"], "next: stratavm start")?;
     said(machine, &["layers"], "home")?;
     find_again(machine, last)
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use serde_json::json;
-use stratavm::machine::CreateOptions;
+use stratavm::machine::ended::{EndRecord, HowEnded};
+use stratavm::machine::{CreateOptions, escape};
 use stratavm::spec::Name;
 use stratavm::{Error, ErrorKind, Result, State, VmSpec, block_on};
 
@@ -104,6 +105,9 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
         ));
         text.push_str(&format!("  supervisor: process {}\n", run.supervisor.pid));
     }
+    if let Some(ended) = record.ended.as_ref().filter(|_| run.is_none()) {
+        text.push_str(&last_run(ended, name));
+    }
     text.push_str(&format!("  folder: {}", vm.machine().folder().display()));
     Ok(Answer::new(
         text,
@@ -117,10 +121,43 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
             "boots": run.map(|run| run.boots),
             "supervisor": run.map(|run| run.supervisor.pid),
             "endpoint": run.and_then(|run| Some(run.endpoint.as_ref()?.address.clone())),
+            "last-run": record.ended.as_ref().map(|ended| json!({
+                "product": ended.product.as_str(),
+                "since": ended.since.to_string(),
+                "noticed": ended.noticed.to_string(),
+                "boots": ended.boots,
+                "ended": ended.how.as_str(),
+                "detail": ended.detail,
+            })),
             "folder": vm.machine().folder().display().to_string(),
             "family": record.family.as_str(),
         }),
     ))
+}
+
+/// The last run in words: what happened, what it means for the user's data, and what to do.
+fn last_run(ended: &EndRecord, name: &Name) -> String {
+    let mut text = format!(
+        "  last run: on {}, from {}, ended: {}\n",
+        ended.product,
+        ended.since,
+        ended.how.as_str()
+    );
+    if let Some(detail) = &ended.detail {
+        text.push_str(&format!("    {}\n", escape(detail)));
+    }
+    let meaning = match ended.how {
+        HowEnded::Lost => {
+            "it was killed, or the host went down; layers that are kept hold what the guest had \
+             written to its disks, the others are clean at the next start"
+        }
+        HowEnded::Crash | HowEnded::Failed => {
+            "layers that are kept hold what the guest had written to its disks"
+        }
+        _ => return text,
+    };
+    text.push_str(&format!("    {meaning}\n    next: stratavm start {name}\n"));
+    text
 }
 
 pub(crate) fn delete(context: &Context, name: &Name) -> Result<Answer> {

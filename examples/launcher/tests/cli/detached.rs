@@ -85,6 +85,9 @@ fn a_machine_is_left_running_and_stopped_from_another_process() {
         (!is_there(supervisor)).then_some(())
     });
     assert!(left.record()["run"].is_null());
+    let status = home.ok("status", &["status", "desk"]);
+    assert_eq!(status["last-run"]["ended"], "power-off", "{status}");
+    assert_eq!(status["last-run"]["since"], answer["since"]);
     let log = std::fs::read_to_string(answer["log"].as_str().unwrap()).unwrap();
     assert!(log.contains("running"), "{log}");
 }

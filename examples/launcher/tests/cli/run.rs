@@ -241,8 +241,16 @@ fn a_killed_launcher_takes_its_machine_with_it() {
         let state = std::fs::read_to_string(format!("/proc/{qemu}/stat")).unwrap_or_default();
         (state.is_empty() || state.contains(") Z ")).then_some(())
     });
-    assert_eq!(home.ok("status", &["status", "desk"])["state"], "off");
-    assert!(home.ok("status", &["status", "desk"])["since"].is_null());
+    let status = home.ok("status", &["status", "desk"]);
+    assert_eq!(status["state"], "off");
+    assert!(status["since"].is_null());
+    assert_eq!(status["last-run"]["ended"], "lost", "{status}");
+    let said = home.text(&["status", "desk"]);
+    let next = "next: stratavm start desk";
+    assert!(
+        said.contains("ended without a word") && said.contains(next),
+        "{said}"
+    );
     home.ok("snapshot", &["snapshot", "desk", "home"]);
 }
 
