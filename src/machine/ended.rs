@@ -90,8 +90,9 @@ impl EndRecord {
         Self::new(run, how, detail)
     }
 
-    /// The end of `run`, which nobody saw.
-    pub(super) fn lost(run: &RunRecord) -> Self {
+    /// The end of `run`, which nobody saw: what the next change of the machine will record.
+    #[must_use]
+    pub fn lost(run: &RunRecord) -> Self {
         let detail = format!(
             "its supervisor, process {}, ended without a word",
             run.supervisor.pid

@@ -105,7 +105,11 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
         ));
         text.push_str(&format!("  supervisor: process {}\n", run.supervisor.pid));
     }
-    if let Some(ended) = record.ended.as_ref().filter(|_| run.is_none()) {
+    let ended = match (&record.run, run) {
+        (Some(over), None) => Some(EndRecord::lost(over)),
+        _ => record.ended.clone(),
+    };
+    if let Some(ended) = ended.as_ref().filter(|_| run.is_none()) {
         text.push_str(&last_run(ended, name));
     }
     text.push_str(&format!("  folder: {}", vm.machine().folder().display()));
@@ -121,7 +125,7 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
             "boots": run.map(|run| run.boots),
             "supervisor": run.map(|run| run.supervisor.pid),
             "endpoint": run.and_then(|run| Some(run.endpoint.as_ref()?.address.clone())),
-            "last-run": record.ended.as_ref().map(|ended| json!({
+            "last-run": ended.map(|ended| json!({
                 "product": ended.product.as_str(),
                 "since": ended.since.to_string(),
                 "noticed": ended.noticed.to_string(),
