@@ -16,7 +16,10 @@ impl Timestamp {
     /// This moment by the host's clock.
     #[must_use]
     pub fn now() -> Self {
-        Self(OffsetDateTime::now_utc().unix_timestamp())
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        #[cfg(feature = "testkit")]
+        let now = now.saturating_add(crate::testkit::clock::shifted());
+        Self(now)
     }
 
     /// Seconds since 1970-01-01T00:00:00Z.

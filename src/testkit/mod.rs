@@ -1,5 +1,6 @@
 //! What tests of `Hypervisor` implementations share. Feature `testkit`; no part of a product.
 
+pub mod clock;
 pub mod conformance;
 pub mod gpt;
 pub mod guest;

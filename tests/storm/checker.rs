@@ -12,7 +12,7 @@ use crate::sim::history::{Event, History};
 use crate::sim::model::Model;
 use crate::sim::world::World;
 use crate::sim::{self, check};
-use crate::worker::{self, MACHINES, Orders};
+use crate::worker::{self, MACHINES, Orders, Task};
 
 /// Rounds after which the world is made anew, so that chains do not grow for ever.
 const ROUNDS_OF_A_WORLD: u64 = 25;
@@ -82,6 +82,7 @@ fn one_round(folder: &std::path::Path, draw: &mut Draw) -> u64 {
         folder: folder.to_owned(),
         worker,
         seed: draw.number(),
+        task: Task::Storm,
         die: (by_count && worker == 0).then(|| (draw.below(20), draw.below(3000))),
     });
     let start =

@@ -2,7 +2,7 @@
 //! what it is about to do, and what came of it, to a log outside of the store; a checker that has only that log says
 //! what each machine may be, and looks whether it is.
 //!
-//! `checker` holds the test's side, `worker` what the killed processes run: this program, started again.
+//! `checker` holds the test's side, `crowd` that of many processes of which none is killed, `worker` what the killed processes run: this program, started again.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,8 @@
 
 #[cfg(unix)]
 mod checker;
+#[cfg(unix)]
+mod crowd;
 #[cfg(unix)]
 #[path = "../common/report.rs"]
 mod report;
@@ -30,11 +32,17 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trial = libtest_mimic::Trial::test("no_kill_loses_or_mixes_a_state", || {
-        checker::storm();
-        Ok(())
-    });
-    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+    let trial = |name: &str, test: fn()| {
+        libtest_mimic::Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let trials = vec![
+        trial("no_kill_loses_or_mixes_a_state", checker::storm),
+        trial("twenty_processes_take_turns", crowd::take_turns),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// There is no signal 9 elsewhere.

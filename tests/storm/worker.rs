@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::crowd;
 use crate::sim::draw::Draw;
 use crate::sim::history::Event;
+use crate::sim::model::Op;
 use crate::sim::world::World;
 
 /// What tells a process that it is a worker.
 const VARIABLE: &str = "STRATAVM_STORM_WORKER";
-/// Operations after which a worker that nobody killed ends.
-const MOST: u64 = 400;
 
 /// The machines.
 pub(crate) const MACHINES: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -27,8 +27,36 @@ pub(crate) struct Orders {
     pub(crate) folder: PathBuf,
     pub(crate) worker: u32,
     pub(crate) seed: u64,
+    pub(crate) task: Task,
     /// It kills itself in this operation, so many microseconds after its beginning.
     pub(crate) die: Option<(u64, u64)>,
+}
+
+/// What a worker takes part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Task {
+    /// All operations on all machines, until it is killed.
+    Storm,
+    /// A few on one machine, to the end.
+    Crowd,
+}
+
+impl Task {
+    /// Operations after which a worker that nobody killed ends.
+    fn most(self) -> u64 {
+        match self {
+            Self::Storm => 400,
+            Self::Crowd => 12,
+        }
+    }
+
+    fn draw(self, draw: &mut Draw, worker: u32) -> (String, Op) {
+        let machine = MACHINES[draw.below(3) as usize];
+        match self {
+            Self::Storm => (machine.to_owned(), draw.op()),
+            Self::Crowd => (MACHINES[0].to_owned(), crowd::op(draw, worker)),
+        }
+    }
 }
 
 impl Orders {
@@ -70,7 +98,7 @@ pub(crate) fn run(orders: &Orders) {
     let file = open_log(&orders.folder);
     let mut draw = Draw::new(orders.seed);
     let worker = orders.worker;
-    for n in 0..MOST {
+    for n in 0..orders.task.most() {
         if draw.below(16) == 0 {
             // Of no machine is anything to change by it.
             if let Err(what) = world.prune() {
@@ -83,8 +111,7 @@ pub(crate) fn run(orders: &Orders) {
                 );
             }
         }
-        let machine = MACHINES[draw.below(3) as usize].to_owned();
-        let op = draw.op();
+        let (machine, op) = orders.task.draw(&mut draw, worker);
         if let Some((_, after)) = orders.die.filter(|(at, _)| *at == n) {
             log(&file, &Event::Doomed { worker });
             die_in(Duration::from_micros(after));

@@ -428,7 +428,7 @@ impl Model {
     }
 
     /// The same after a run that nobody ended: heads of layers that discard are not to be relied on.
-    fn torn(mut self) -> Self {
+    pub(crate) fn torn(mut self) -> Self {
         for layer in self.layers.iter_mut().flatten() {
             if !layer.role().keeps() {
                 layer.head = Head::Torn;
