@@ -140,13 +140,19 @@ impl Machine {
         )?)
     }
 
+    /// The error of whoever names a machine that is not there.
+    pub(super) fn missing(&self) -> Error {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("there is no machine {}", self.name),
+        )
+        .next("`stratavm list` shows those there are")
+    }
+
     /// The short lock, held while the record is changed.
     pub(super) fn lock(&self) -> Result<FileLock> {
         if !self.folder().is_dir() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("there is no machine {}", self.name),
-            ));
+            return Err(self.missing());
         }
         FileLock::exclusive(&self.folder().join("lock"))
     }

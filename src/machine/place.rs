@@ -30,7 +30,14 @@ impl Machine {
             Some(name) => Err(self.misplaced(record, &name)),
             // No machine of a store that noted ids, or the note was lost in a crash.
             None if self.has_a_lease(record)? => Ok(()),
-            None => Err(Error::new(
+            None => Err(self.stranger(record)),
+        }
+    }
+
+    /// Nobody here knows a machine of this record's id.
+    fn stranger(&self, record: &Record) -> Error {
+        match self.record_anywhere() {
+            Ok(now) if now.id == record.id => Error::new(
                 ErrorKind::NeedsAdopt,
                 format!("the folder of machine {} comes from another store", self.name()),
             )
@@ -38,7 +45,15 @@ impl Machine {
             .next(format!(
                 "stratavm adopt {0} --moved if the original is gone, or stratavm adopt {0} --new-id if it is a copy",
                 self.name()
-            ))),
+            )),
+            // It was deleted after its record was read: its lease and its note go after its folder.
+            Ok(_) => Error::new(
+                ErrorKind::Busy,
+                format!("machine {} is being deleted and created anew", self.name()),
+            )
+            .next("try again in a moment"),
+            Err(error) if error.kind() == ErrorKind::NotFound => self.missing(),
+            Err(error) => error,
         }
     }
 
