@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use libtest_mimic::{Failed, Trial};
 use stratavm::Hypervisor;
 use stratavm::testkit::conformance::{self, Options, Panics};
 use stratavm_null::Null;
 use stratavm_qemu::Qemu;
+use tempfile::TempDir;
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();
@@ -34,10 +36,29 @@ fn main() -> ExitCode {
             };
         trials.extend(conformance::trials(&*make, &options));
     }
+    // The same product once more, with machines that outlive the value: named `null-in-folder::`.
+    let (_folder, make) = null_in_folder();
+    let options = Options::default().limit(Duration::from_secs(10));
+    let options = options
+        .watch(Duration::from_millis(50))
+        .panics(Panics::Seen);
+    for case in conformance::cases(&make, &options) {
+        let name = format!("null-in-folder::{}", case.name());
+        trials.push(Trial::test(name, move || {
+            case.run().map_err(|miss| Failed::from(miss.to_string()))
+        }));
+    }
     conformance::run(trials)
 }
 
 fn null() -> impl Fn() -> Arc<dyn Hypervisor> {
     let null = Null::new();
     move || Arc::new(null.clone())
+}
+
+fn null_in_folder() -> (TempDir, impl Fn() -> Arc<dyn Hypervisor>) {
+    #[allow(clippy::expect_used)]
+    let folder = tempfile::tempdir().expect("a folder for the product");
+    let path = folder.path().to_owned();
+    (folder, move || Arc::new(Null::in_folder(&path)))
 }

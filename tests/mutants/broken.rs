@@ -11,6 +11,7 @@ use stratavm::capability::Capabilities;
 use stratavm::hypervisor::{Detection, Endpoint, Launch, Running, State, Stop};
 use stratavm::{Ctx, Error, Hypervisor, Plan, Product, Resolved, Result};
 use stratavm_null::Null;
+use tempfile::TempDir;
 
 /// What is wrong with a mutant. The names say it; how is in [`plan`] and [`control`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,14 @@ pub(crate) enum Fault {
     KeepsEverything,
     KeepsNothing,
     LosesScsiDisks,
+    IgnoresPause,
+    IgnoresPlugInPause,
+    BootsForSavedState,
+    DropsStateAtStart,
+    KeepsDroppedState,
+    EndsWithItsHandle,
+    ExpectedElsewhere,
+    TakesOverTheDead,
 }
 
 /// The null product with a fault. Clones share machines, as processes of one user do.
@@ -78,14 +87,18 @@ pub(crate) struct Broken {
     null: Null,
     fault: Fault,
     calls: Arc<AtomicU64>,
+    _folder: Arc<TempDir>,
 }
 
 impl Broken {
+    #[allow(clippy::expect_used)]
     pub(crate) fn new(fault: Fault) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the product");
         Self {
-            null: Null::new(),
+            null: Null::in_folder(folder.path()),
             fault,
             calls: Arc::default(),
+            _folder: Arc::new(folder),
         }
     }
 
@@ -144,6 +157,40 @@ impl Hypervisor for Broken {
                 Err(Error::invalid("it is off"))
             }
             _ => self.null.stop(endpoint, how, ctx).await,
+        }
+    }
+
+    fn endpoint(&self, machine: &Resolved) -> Option<Endpoint> {
+        let mut endpoint = self.null.endpoint(machine)?;
+        if self.fault == Fault::ExpectedElsewhere {
+            endpoint.address.push('x');
+        }
+        Some(endpoint)
+    }
+
+    async fn attach(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<Box<dyn Running>> {
+        control::attach(&self.null, self.fault, endpoint, ctx).await
+    }
+
+    async fn pause(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        match self.fault {
+            Fault::IgnoresPause => Ok(()),
+            _ => self.null.pause(endpoint, ctx).await,
+        }
+    }
+
+    async fn resume(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        self.null.resume(endpoint, ctx).await
+    }
+
+    async fn suspend(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        self.null.suspend(endpoint, ctx).await
+    }
+
+    async fn discard_state(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
+        match self.fault {
+            Fault::KeepsDroppedState => Ok(()),
+            _ => self.null.discard_state(endpoint, ctx).await,
         }
     }
 }

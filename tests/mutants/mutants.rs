@@ -73,4 +73,15 @@ pub(crate) const MUTANTS: &[(Fault, &str)] = &[
     ),
     (Fault::KeepsNothing, "kept-layers-keep-what-was-written"),
     (Fault::LosesScsiDisks, "every-controller-boots-its-disks"),
+    (Fault::IgnoresPause, "a-paused-machine-stands-still"),
+    (Fault::IgnoresPlugInPause, "the-plug-ends-a-paused-machine"),
+    (Fault::BootsForSavedState, "a-saved-state-goes-on"),
+    (
+        Fault::DropsStateAtStart,
+        "a-saved-state-meets-no-fresh-start",
+    ),
+    (Fault::KeepsDroppedState, "a-dropped-state-is-gone"),
+    (Fault::EndsWithItsHandle, "a-machine-outlives-its-handle"),
+    (Fault::ExpectedElsewhere, "it-is-known-where-a-run-will-be"),
+    (Fault::TakesOverTheDead, "an-ended-run-is-not-taken-over"),
 ];

@@ -1,7 +1,7 @@
 //! What the null product can do, as data. It is less than a PC on purpose, so that every way of
 //! lacking something occurs: a controller, a firmware, a network, a policy.
 
-use stratavm::capability::{Capabilities, ControllerCapability, Feature};
+use stratavm::capability::{Capabilities, ControllerCapability, Feature, Lifetime};
 use stratavm::chain::Family;
 use stratavm::plan::Grade;
 use stratavm::spec::{Controller, Firmware, NetworkMode};
@@ -22,6 +22,7 @@ pub(crate) fn capabilities() -> Capabilities {
         (Feature::ConsoleLog, Grade::Hard),
         (Feature::Cdrom, Grade::Hard),
         (Feature::LocalClock, Grade::Hard),
+        (Feature::Pause, Grade::Hard),
         (Feature::ClipboardPolicy, Grade::Hard),
         (Feature::DragAndDropPolicy, Grade::UiOnly),
         (Feature::SharedFoldersPolicy, Grade::AccidentOnly),
@@ -29,5 +30,13 @@ pub(crate) fn capabilities() -> Capabilities {
         (Feature::SnapshotPolicy, Grade::Hard),
         (Feature::SuspendPolicy, Grade::Player),
     ];
+    can
+}
+
+/// The same for machines that are kept in a folder, and so outlive their supervisor.
+pub(crate) fn outliving() -> Capabilities {
+    let mut can = capabilities();
+    can.features.push((Feature::Suspend, Grade::Hard));
+    can.lifetime = Lifetime::Independent;
     can
 }

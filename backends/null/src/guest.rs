@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use stratavm::Result;
 use stratavm::chain::Chain;
-use stratavm::hypervisor::Ended;
 
 use crate::disks::{SECTOR, Sector, Written};
+use crate::table::End;
 
 /// Offset of the command table in bytes.
 const TABLE: usize = 0x190;
@@ -24,7 +24,7 @@ const BAD_SECTOR: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Then {
     /// It has ended.
-    End(Ended),
+    End(End),
     /// It stands still until somebody stops it.
     Hang,
     /// It waits for the power button.
@@ -77,10 +77,10 @@ pub(crate) fn run(disks: &[&Chain], written: &mut Written) -> Result<(Then, Stri
                 written.write(chain, lba, sector);
                 report(&mut console, index, lba, '=', &shown(&sector));
             }
-            Some(0) => break Then::End(Ended::PowerOff),
-            Some(2) => break Then::End(Ended::Reboot),
+            Some(0) => break Then::End(End::PowerOff),
+            Some(2) => break Then::End(End::Reboot),
             Some(4) => break Then::PowerButton,
-            Some(5) => break Then::End(Ended::Crash("the guest panicked".to_owned())),
+            Some(5) => break Then::End(End::Crash("the guest panicked".to_owned())),
             _ => break Then::Hang,
         }
     };

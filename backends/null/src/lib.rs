@@ -1,4 +1,5 @@
-//! A backend without a product: machines run in memory, and do what the boot-sector guest's command
+//! A backend without a product: machines run in memory, or in a folder where they outlive their
+//! supervisor, and do what the boot-sector guest's command
 //! table says (`fixtures/bootsector/boot.S`).
 //!
 //! It is a backend like any other: it translates into a configuration file, refuses what it lacks,
@@ -11,5 +12,6 @@ mod config;
 mod control;
 mod disks;
 mod guest;
+mod table;
 
 pub use backend::Null;

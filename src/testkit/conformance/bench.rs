@@ -278,6 +278,14 @@ impl<'a> Machine<'a> {
         Ok(Started { bench, running })
     }
 
+    /// A run of it that another handle has taken over.
+    pub(super) fn taken(&self, running: Box<dyn Running>) -> Started<'a> {
+        Started {
+            bench: self.bench,
+            running,
+        }
+    }
+
     /// Runs it from start to end; what it said on its console if there is one.
     pub(super) fn run(&self, start: u64) -> Result<(Ended, Boot), Miss> {
         let ended = self.start(start)?.wait()?;

@@ -20,9 +20,9 @@ pub(super) const TRIALS: &[Entry] = &[
 ];
 
 /// A sector that nothing else uses.
-const LBA: u32 = 5;
+pub(super) const LBA: u32 = 5;
 /// Disk of the layer `home`, which is kept.
-const HOME: u8 = 2;
+pub(super) const HOME: u8 = 2;
 
 fn tells(can: &Capabilities, options: &Options) -> bool {
     drives(can, options) && can.feature(Feature::ConsoleLog) == Grade::Hard
@@ -86,7 +86,8 @@ fn first_reads(bench: &Bench, disk: u8) -> Result<Vec<String>, Miss> {
     Ok(reads)
 }
 
-fn read_of(boot: &Boot, disk: u8) -> Result<String, Miss> {
+/// What the guest read on a disk in a boot.
+pub(super) fn read_of(boot: &Boot, disk: u8) -> Result<String, Miss> {
     let event = boot
         .events
         .iter()

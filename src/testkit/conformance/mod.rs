@@ -26,6 +26,7 @@ mod keys;
 mod layers;
 mod lifecycle;
 mod refusals;
+mod states;
 mod translate;
 
 use std::process::ExitCode;
@@ -158,6 +159,7 @@ pub fn cases(backend: &dyn Fn() -> Arc<dyn Hypervisor>, options: &Options) -> Ve
         busy::TRIALS,
         interruption::TRIALS,
         layers::TRIALS,
+        states::TRIALS,
     ]
     .into_iter()
     .flatten()

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
-use stratavm::hypervisor::{Ended, Endpoint, Launch, Running, Stop};
+use stratavm::hypervisor::{Begin, Ended, Endpoint, Launch, Running, State, Stop};
 use stratavm::plan::Content;
 use stratavm::spec::Controller;
-use stratavm::{Ctx, Error, ErrorKind, Hypervisor, Result};
+use stratavm::{Ctx, Error, ErrorKind, Hypervisor, Result, block_on};
 use stratavm_null::Null;
 use uuid::Uuid;
 
@@ -83,6 +83,11 @@ pub(super) async fn start(
     } else {
         ctx
     };
+    let saved = launch.begin == Begin::SavedState;
+    if fault == Fault::DropsStateAtStart && !saved || fault == Fault::BootsForSavedState && saved {
+        launch.begin = Begin::PowerOn;
+        drop_state(null, &launch).await;
+    }
     let mut started = null.start(&launch, ctx).await;
     if fault == Fault::StartsTwice && started.as_ref().is_err_and(is_busy) {
         started = Null::new().start(&launch, ctx).await;
@@ -93,11 +98,50 @@ pub(super) async fn start(
     if fault == Fault::RemovesConsole {
         remove_console(&launch);
     }
-    Ok(Box::new(BrokenMachine {
-        machine: started?,
-        fault,
-        waits: 0,
-    }))
+    Ok(BrokenMachine::boxed(null, fault, started?))
+}
+
+/// Takes a machine over, wrongly.
+pub(super) async fn attach(
+    null: &Null,
+    fault: Fault,
+    endpoint: &Endpoint,
+    ctx: &Ctx,
+) -> Result<Box<dyn Running>> {
+    match null.attach(endpoint, ctx).await {
+        Ok(machine) => Ok(BrokenMachine::boxed(null, fault, machine)),
+        Err(_) if fault == Fault::TakesOverTheDead => Ok(Box::new(Dead(endpoint.clone()))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the state that was saved for the machine of a launch.
+async fn drop_state(null: &Null, launch: &Launch) {
+    let config = config_of(launch);
+    let id = config.and_then(|config| config["id"].as_str().map(str::to_owned));
+    let endpoint = id.map(|id| Endpoint::new(null.product().clone(), id, None));
+    if let Some(endpoint) = endpoint {
+        let _ = null.discard_state(&endpoint, &Ctx::none()).await;
+    }
+}
+
+/// A machine that ended long ago.
+#[derive(Debug)]
+struct Dead(Endpoint);
+
+#[async_trait]
+impl Running for Dead {
+    fn endpoint(&self) -> &Endpoint {
+        &self.0
+    }
+
+    async fn wait(&mut self, _: &Ctx) -> Result<Ended> {
+        Ok(Ended::PowerOff)
+    }
+
+    async fn stop(&mut self, _: Stop, _: &Ctx) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn is_busy(error: &Error) -> bool {
@@ -105,23 +149,45 @@ fn is_busy(error: &Error) -> bool {
 }
 
 fn remove_console(launch: &Launch) {
-    let config = launch
-        .plan
-        .files
-        .iter()
-        .find_map(|file| match &file.content {
-            Content::Text(text) => serde_json::from_str::<serde_json::Value>(text).ok(),
-            _ => None,
-        });
+    let config = config_of(launch);
     let console = config.and_then(|config| config["console"].as_str().map(PathBuf::from));
     let _ = console.map(fs::remove_file);
+}
+
+/// The configuration of a launch.
+fn config_of(launch: &Launch) -> Option<serde_json::Value> {
+    let mut files = launch.plan.files.iter();
+    files.find_map(|file| match &file.content {
+        Content::Text(text) => serde_json::from_str(text).ok(),
+        _ => None,
+    })
 }
 
 #[derive(Debug)]
 struct BrokenMachine {
     machine: Box<dyn Running>,
+    null: Null,
     fault: Fault,
     waits: u32,
+}
+
+impl BrokenMachine {
+    fn boxed(null: &Null, fault: Fault, machine: Box<dyn Running>) -> Box<dyn Running> {
+        Box::new(Self {
+            machine,
+            null: null.clone(),
+            fault,
+            waits: 0,
+        })
+    }
+}
+
+impl Drop for BrokenMachine {
+    fn drop(&mut self) {
+        if self.fault == Fault::EndsWithItsHandle {
+            let _ = block_on(self.machine.stop(Stop::PowerOff, &Ctx::none()));
+        }
+    }
 }
 
 #[async_trait]
@@ -155,6 +221,12 @@ impl Running for BrokenMachine {
     }
 
     async fn stop(&mut self, how: Stop, ctx: &Ctx) -> Result<()> {
+        if self.fault == Fault::IgnoresPlugInPause {
+            let state = self.null.state(self.machine.endpoint(), ctx).await?;
+            if state == State::Paused {
+                return Ok(());
+            }
+        }
         match (self.fault, how) {
             (Fault::IgnoresPlug, Stop::PowerOff) | (Fault::IgnoresButton, Stop::Shutdown) => Ok(()),
             (Fault::PullsPlugForButton, _) => self.machine.stop(Stop::PowerOff, ctx).await,

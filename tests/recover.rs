@@ -1,0 +1,474 @@
+//! Machines that outlive their supervisor or are saved to disk, and what is done about a run whose
+//! supervisor is gone. The product is `null` in a folder; the supervisor is this test program, run
+//! once more and killed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stratavm::hypervisor::{Endpoint, Stop};
+use stratavm::image::ImageDigest;
+use stratavm::machine::{Kept, Machine, Recovered, RunEnd, RunEvent, RunOptions, RunReport};
+use stratavm::testkit::guest::{BootSector, End};
+use stratavm::{
+    Ctx, Error, ErrorKind, Hypervisor as _, Result, State, Store, VmSpec, block_on, host,
+};
+use stratavm_null::Null;
+use tempfile::TempDir;
+
+/// Where this program is the supervisor: the folder of its desk.
+const ROLE: &str = "STRATAVM_TEST_RECOVER";
+/// Long enough for a busy host; no test waits for it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn soon() -> Ctx {
+    Ctx::none().with_deadline(Instant::now() + LIMIT)
+}
+
+fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what}: waited in vain");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A machine `desk` and a product, in one folder.
+struct Desk {
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self::with_suspend("on")
+    }
+
+    fn with_suspend(policy: &str) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let desk = Self {
+            folder: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        };
+        std::fs::create_dir(desk.product_folder()).unwrap();
+        let guest = BootSector::new().write(1, 3, "kept").end(End::Hang);
+        let mut os = guest.image_bytes().unwrap().to_vec();
+        os.resize(1 << 20, 0);
+        std::fs::write(desk.folder.join("os.raw"), os).unwrap();
+        let spec: VmSpec = serde_json::from_value(json!({
+            "stratavm": 1, "name": "desk",
+            "guest": {"os": "other", "composition": "disks"},
+            "layer": [
+                {"name": "os", "role": "os", "image": "os.raw"},
+                {"name": "home", "role": "user-data", "size": "2 MiB"},
+            ],
+            "policy": {"suspend": policy},
+        }))
+        .unwrap();
+        desk.store()
+            .create(&spec, &desk.folder, &Default::default(), &Ctx::none())
+            .unwrap();
+        desk
+    }
+
+    fn store(&self) -> Store {
+        Store::open(self.folder.join("home")).unwrap()
+    }
+
+    fn product_folder(&self) -> PathBuf {
+        self.folder.join("product")
+    }
+
+    fn null(&self) -> Null {
+        Null::in_folder(self.product_folder())
+    }
+
+    fn machine(&self) -> Machine {
+        self.store().machine(&"desk".parse().unwrap()).unwrap()
+    }
+
+    /// The record as it is on disk, whatever it says.
+    fn record(&self) -> Value {
+        let bytes = std::fs::read(self.machine().folder().join("machine.json")).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    fn forge(&self, change: impl FnOnce(&mut Value)) {
+        let mut record = self.record();
+        change(&mut record);
+        let path = self.machine().folder().join("machine.json");
+        std::fs::write(path, serde_json::to_vec(&record).unwrap()).unwrap();
+    }
+
+    fn recover(&self) -> Result<Recovered> {
+        block_on(self.machine().recover(&self.null(), &soon()))
+    }
+
+    fn state(&self) -> State {
+        block_on(self.machine().state(&self.null(), &soon())).unwrap()
+    }
+
+    fn snapshot(&self, layer: &str) -> Result<Option<u64>> {
+        let made = self.machine().snapshot(&layer.parse().unwrap(), None);
+        made.map(|done| done.revision)
+    }
+
+    /// Starts the machine under a supervisor of its own, and kills that once the machine runs.
+    fn abandon(&self) -> Endpoint {
+        let mut supervisor = Supervisor(
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "supervisor_process"])
+                .env(ROLE, &self.folder)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        let process = host::process(supervisor.0.id());
+        let run = block_on(self.machine().await_running(process, &soon())).unwrap();
+        assert_eq!(self.recover().unwrap(), Recovered::Supervised);
+        supervisor.0.kill().unwrap();
+        supervisor.0.wait().unwrap();
+        run.endpoint.unwrap()
+    }
+
+    /// Runs the machine on a thread until it says that it is under way.
+    fn start(&self) -> Started {
+        let (machine, null) = (self.machine(), self.null());
+        let events = Arc::<Mutex<Vec<RunEvent>>>::default();
+        let sink = Arc::clone(&events);
+        let options =
+            RunOptions::default().on_event(move |event| sink.lock().unwrap().push(event.clone()));
+        let thread =
+            std::thread::spawn(move || block_on(machine.run(Arc::new(null), options, &soon())));
+        let started = Started { events, thread };
+        wait_for("the start", || {
+            let begun = |event: &RunEvent| !matches!(event, RunEvent::Preparing(_));
+            let seen = started.events.lock().unwrap().iter().any(begun);
+            (seen || started.thread.is_finished()).then_some(())
+        });
+        started
+    }
+
+    fn run(&self) -> Result<RunReport> {
+        block_on(
+            self.machine()
+                .run(Arc::new(self.null()), RunOptions::default(), &soon()),
+        )
+    }
+
+    fn stop(&self) {
+        block_on(self.machine().stop(&self.null(), Stop::PowerOff, &soon())).unwrap();
+    }
+}
+
+struct Started {
+    events: Arc<Mutex<Vec<RunEvent>>>,
+    thread: JoinHandle<Result<RunReport>>,
+}
+
+impl Started {
+    fn report(self) -> (RunReport, Vec<RunEvent>) {
+        let report = self.thread.join().unwrap().unwrap();
+        let events = self.events.lock().unwrap().clone();
+        (report, events)
+    }
+}
+
+/// A supervisor that does not outlive its test.
+struct Supervisor(Child);
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the supervisor does.
+#[test]
+fn supervisor_process() {
+    let Some(folder) = std::env::var_os(ROLE) else {
+        return;
+    };
+    let desk = Desk {
+        folder: folder.into(),
+        _temporary: None,
+    };
+    desk.run().unwrap();
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind) -> Error {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error:?}");
+    assert!(error.next_step().is_some(), "{error:?}");
+    error
+}
+
+#[test]
+fn a_machine_that_lost_its_supervisor_is_taken_over_as_it_is() {
+    let desk = Desk::new();
+    let endpoint = desk.abandon();
+    assert_eq!(desk.state(), State::Running);
+    // Without the product at hand nothing of its heads is touched.
+    let busy = refused(desk.snapshot("home"), ErrorKind::Busy);
+    assert!(
+        busy.to_string()
+            .contains("null: machine desk may still run"),
+        "{busy}"
+    );
+    refused(desk.machine().delete(), ErrorKind::Busy);
+    assert_eq!(
+        desk.recover().unwrap(),
+        Recovered::Unattended(endpoint.clone())
+    );
+    let before = desk.record();
+
+    let started = desk.start();
+    assert_eq!(desk.recover().unwrap(), Recovered::Supervised);
+    let record = desk.record();
+    assert_eq!(record["run"]["supervisor"]["pid"], std::process::id());
+    assert!(record["run"]["attached"].is_string());
+    assert_eq!(record["layers"], before["layers"], "nothing was reset");
+    desk.stop();
+    let (report, events) = started.report();
+    assert_eq!((report.end, report.boots), (RunEnd::PowerOff, 1));
+    assert_eq!(events[0], RunEvent::Attached(endpoint));
+    assert!(desk.record()["run"].is_null());
+    desk.snapshot("home").unwrap();
+}
+
+#[test]
+fn a_machine_that_lost_its_supervisor_is_stopped_without_one() {
+    let desk = Desk::new();
+    desk.abandon();
+    desk.stop();
+    assert_eq!(desk.state(), State::Off);
+    assert!(desk.record()["run"].is_null());
+}
+
+#[test]
+fn a_run_that_ended_unseen_leaves_no_torn_head_to_freeze() {
+    let desk = Desk::new();
+    let endpoint = desk.abandon();
+    block_on(desk.null().stop(&endpoint, Stop::PowerOff, &soon())).unwrap();
+    assert_eq!(desk.recover().unwrap(), Recovered::Off);
+    let record = desk.record();
+    assert!(record["run"].is_null());
+    let usage = |index: usize| record["layers"][index]["head"]["use"].clone();
+    assert_eq!((usage(0), usage(1)), (json!("untouched"), json!("started")));
+}
+
+#[test]
+fn a_run_whose_supervisor_died_before_it_knew_where_is_found() {
+    let desk = Desk::new();
+    let endpoint = desk.abandon();
+    desk.forge(|record| drop(record["run"].as_object_mut().unwrap().remove("endpoint")));
+    assert_eq!(desk.recover().unwrap(), Recovered::Unattended(endpoint));
+    desk.stop();
+}
+
+#[test]
+fn a_product_that_is_gone_or_silent_changes_nothing() {
+    let desk = Desk::new();
+    desk.abandon();
+    let before = desk.record();
+    let (folder, away) = (desk.product_folder(), desk.folder.join("away"));
+    std::fs::rename(&folder, &away).unwrap();
+    for error in [
+        refused(desk.recover(), ErrorKind::Unavailable),
+        refused(desk.run(), ErrorKind::Unavailable),
+    ] {
+        let said = format!("{error:?}");
+        assert!(
+            said.contains("not known whether machine desk still runs on null"),
+            "{said}"
+        );
+        assert!(said.contains("folder is gone"), "{said}");
+    }
+    refused(desk.snapshot("home"), ErrorKind::Busy);
+    refused(desk.machine().delete(), ErrorKind::Busy);
+    assert_eq!(desk.record(), before);
+    std::fs::rename(&away, &folder).unwrap();
+
+    std::fs::write(folder.join("silent"), "").unwrap();
+    let short = Ctx::none().with_deadline(Instant::now() + Duration::from_millis(50));
+    let asked = block_on(desk.machine().recover(&desk.null(), &short));
+    refused(asked, ErrorKind::Timeout);
+    assert_eq!(desk.record(), before);
+    std::fs::remove_file(folder.join("silent")).unwrap();
+    desk.stop();
+}
+
+#[test]
+fn a_machine_of_another_product_is_not_started_here() {
+    let desk = Desk::new();
+    desk.abandon();
+    desk.forge(|record| record["run"]["product"] = json!("other"));
+    let error = refused(desk.run(), ErrorKind::Busy);
+    assert_eq!(
+        error.next_step(),
+        Some("stratavm start desk --product other")
+    );
+    desk.forge(|record| record["run"]["phase"] = json!("suspended"));
+    refused(desk.run(), ErrorKind::Suspended);
+    desk.forge(|record| {
+        record["run"]["product"] = json!("null");
+        record["run"]["phase"] = json!("running");
+    });
+    desk.stop();
+}
+
+/// A machine that was started and saved to disk.
+fn suspended() -> Desk {
+    let desk = Desk::new();
+    let started = desk.start();
+    block_on(desk.machine().suspend(&desk.null(), &soon())).unwrap();
+    let (report, _) = started.report();
+    assert_eq!(report.end, RunEnd::Suspended);
+    desk
+}
+
+#[test]
+fn a_suspended_machine_keeps_everything_and_goes_on() {
+    let desk = suspended();
+    assert_eq!(desk.state(), State::Suspended);
+    let before = desk.record();
+    assert_eq!(before["run"]["phase"], "suspended");
+    refused(desk.snapshot("home"), ErrorKind::Suspended);
+    refused(desk.machine().rejuvenate(), ErrorKind::Suspended);
+    refused(desk.machine().delete(), ErrorKind::Suspended);
+    let stop = block_on(desk.machine().stop(&desk.null(), Stop::PowerOff, &soon()));
+    refused(stop, ErrorKind::Suspended);
+    refused(
+        block_on(desk.machine().pause(&desk.null(), &soon())),
+        ErrorKind::Suspended,
+    );
+    assert_eq!(desk.record(), before);
+
+    let started = desk.start();
+    assert_eq!(desk.state(), State::Running);
+    let record = desk.record();
+    assert_eq!(
+        record["generation"], before["generation"],
+        "nothing was reset"
+    );
+    assert_eq!(record["layers"], before["layers"]);
+    desk.stop();
+    let (report, events) = started.report();
+    assert_eq!((report.end, report.boots), (RunEnd::PowerOff, 1));
+    assert!(matches!(events[0], RunEvent::Resumed(_)), "{events:?}");
+    desk.snapshot("home").unwrap();
+}
+
+#[test]
+fn a_saved_state_is_dropped_only_on_demand() {
+    let desk = suspended();
+    let home = |record: &Value| record["layers"][1].clone();
+    let before = desk.record();
+    block_on(desk.machine().discard_state(&desk.null(), &soon())).unwrap();
+    assert_eq!(desk.state(), State::Off);
+    assert_eq!(
+        home(&desk.record()),
+        home(&before),
+        "what was written is kept"
+    );
+    assert_eq!(desk.record()["layers"][0]["head"]["use"], "untouched");
+    let again = block_on(desk.machine().discard_state(&desk.null(), &soon()));
+    refused(again, ErrorKind::Invalid);
+    // A start after that is one on fresh heads, with no old memory.
+    let started = desk.start();
+    desk.stop();
+    assert!(matches!(started.report().1[0], RunEvent::Preparing(1)));
+}
+
+#[test]
+fn a_saved_state_meets_no_other_machine_than_its_own() {
+    for change in [
+        |record: &mut Value| record["run"]["plan"] = json!("sha256:other"),
+        |record: &mut Value| record["generation"] = json!(99),
+    ] {
+        let desk = suspended();
+        desk.forge(change);
+        let error = refused(desk.run(), ErrorKind::Mismatch);
+        assert!(
+            error.next_step().unwrap().contains("--discard-state"),
+            "{error:?}"
+        );
+        assert_eq!(desk.state(), State::Suspended);
+    }
+}
+
+#[test]
+fn a_state_that_was_saved_without_a_supervisor_is_found() {
+    let desk = Desk::new();
+    let endpoint = desk.abandon();
+    block_on(desk.null().suspend(&endpoint, &soon())).unwrap();
+    assert_eq!(desk.recover().unwrap(), Recovered::Suspended);
+    refused(desk.snapshot("home"), ErrorKind::Suspended);
+    block_on(desk.null().discard_state(&endpoint, &soon())).unwrap();
+    assert_eq!(
+        desk.recover().unwrap(),
+        Recovered::Off,
+        "the product dropped it"
+    );
+}
+
+#[test]
+fn a_policy_forbids_suspending() {
+    let desk = Desk::with_suspend("off");
+    let started = desk.start();
+    let denied = block_on(desk.machine().suspend(&desk.null(), &soon()));
+    refused(denied, ErrorKind::PermissionDenied);
+    desk.stop();
+    started.report();
+}
+
+#[test]
+fn a_paused_machine_is_told_from_a_running_one() {
+    let desk = Desk::new();
+    let started = desk.start();
+    block_on(desk.machine().pause(&desk.null(), &soon())).unwrap();
+    assert_eq!(desk.state(), State::Paused);
+    block_on(desk.machine().resume(&desk.null(), &soon())).unwrap();
+    assert_eq!(desk.state(), State::Running);
+    desk.stop();
+    started.report();
+    refused(
+        block_on(desk.machine().pause(&desk.null(), &soon())),
+        ErrorKind::Invalid,
+    );
+}
+
+#[test]
+fn another_process_of_the_same_number_is_not_taken_for_the_machine() {
+    let desk = Desk::new();
+    let me = host::this_process();
+    let run = json!({
+        "product": "qemu", "generation": 2, "plan": "sha256:x", "boots": 1,
+        "heads": [{"disk": "os", "generation": 1}],
+        "since": "2026-01-01T00:00:00Z",
+        "supervisor": {"pid": me.pid, "started": me.started + 1},
+        "endpoint": {
+            "product": "qemu", "address": "unix:/nowhere",
+            "process": {"pid": me.pid, "started": me.started + 1},
+        },
+    });
+    desk.forge(|record| record["run"] = run);
+    assert_eq!(desk.state(), State::Off);
+    // Even a change that turns out to be none ends the record of the run.
+    let image: ImageDigest =
+        serde_json::from_value(desk.record()["layers"][0]["revisions"][0]["image"].clone())
+            .unwrap();
+    let os = "os".parse().unwrap();
+    let done = desk.machine().update(&os, &image, Kept::Preserve).unwrap();
+    assert!(done.layers.is_empty(), "{done:?}");
+    assert!(desk.record()["run"].is_null());
+}
