@@ -42,6 +42,24 @@ impl<'a> Files<'a> {
         }
     }
 
+    /// The same for a folder that is (not yet) the machine's own.
+    pub(super) fn below(machine: &'a Machine, folder: &Path) -> Self {
+        let mut files = Self::new(machine);
+        let (products, console) = (folder.join("products"), folder.join("console.log"));
+        files.paths = Paths::new(folder.join("layers"), products, console);
+        files
+    }
+
+    /// The machine whose files they are.
+    pub(super) fn machine(&self) -> &Machine {
+        self.machine
+    }
+
+    /// The folder of all layers.
+    pub(super) fn layers(&self) -> &Path {
+        &self.paths.layers
+    }
+
     /// The image of this digest as chains refer to it.
     pub(super) fn image(&self, digest: &ImageDigest) -> Result<ImageRef> {
         if let Some(found) = self.images.borrow().get(digest) {

@@ -126,7 +126,7 @@ impl Machine {
         self.folder().join("supervisor.log")
     }
 
-    pub(super) fn record_path(&self) -> PathBuf {
+    pub(crate) fn record_path(&self) -> PathBuf {
         self.folder().join("machine.json")
     }
 

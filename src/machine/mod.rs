@@ -4,11 +4,14 @@
 //! durable, and then replaces that one file by a rename. Killed at any point it leaves the old
 //! state or the new one. Running a machine is in `run`.
 
+mod adopt;
+mod carry;
 mod create;
 pub mod ended;
 mod files;
 mod folder;
 mod freeze;
+mod inspect;
 mod operations;
 mod place;
 pub mod record;
@@ -18,6 +21,8 @@ mod run;
 mod start;
 mod strays;
 
+pub(crate) use adopt::ADOPTING;
+pub use adopt::{AdoptOptions, Adopted, Adoption};
 pub use create::CreateOptions;
 pub(crate) use create::{blank, check_ids, digest_of, medium};
 pub use folder::{Console, Machine};

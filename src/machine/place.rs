@@ -69,7 +69,7 @@ impl Machine {
     }
 
     /// Whether any image of this store knows the machine.
-    fn has_a_lease(&self, record: &Record) -> Result<bool> {
+    pub(super) fn has_a_lease(&self, record: &Record) -> Result<bool> {
         let folder = |image| self.store().images().folder_of(image);
         let leased = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_file());
         Ok(record

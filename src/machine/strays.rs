@@ -73,16 +73,7 @@ impl Machine {
     /// The short lock; [`ErrorKind::Busy`] if somebody holds it for long. The caller may hold the
     /// store's lock, which the holder may wait for.
     pub(crate) fn lock_patiently(&self) -> Result<FileLock> {
-        let path = self.folder().join("lock");
-        let begun = Instant::now();
-        loop {
-            match FileLock::try_exclusive(&path) {
-                Err(error) if error.kind() == ErrorKind::Busy && begun.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                taken => return taken,
-            }
-        }
+        patiently(&self.folder().join("lock"))
     }
 
     fn unnamed(&self, record: &Record) -> Result<Vec<Stray>> {
@@ -151,6 +142,19 @@ impl Machine {
         off.record.removed.clear();
         // Leases that are too many now go with the rest of the pruning.
         self.conclude(&off.record, Ok(()))
+    }
+}
+
+/// A lock that others hold for moments; [`ErrorKind::Busy`] if somebody holds it for long.
+pub(super) fn patiently(path: &Path) -> Result<FileLock> {
+    let begun = Instant::now();
+    loop {
+        match FileLock::try_exclusive(path) {
+            Err(error) if error.kind() == ErrorKind::Busy && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            taken => return taken,
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use stratavm_disk::Volume;
 pub(crate) use fsx::{make_private_dir, read_small, remove_dir, remove_file, sync_dir};
 pub(crate) use lock::FileLock;
 pub use prune::{Leftover, LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside, Spared};
-pub(crate) use remove::allocated;
+pub(crate) use references::References;
+pub(crate) use remove::{allocated, remove_tree};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Format, Kind, MAX_LEN, Unknown};

@@ -220,9 +220,19 @@ impl Harness {
         block_on(self.machine().run(Arc::new(product), options, &Ctx::none())).unwrap()
     }
 
+    /// Starts a machine of the store once; its guest does `writes`.
+    pub(crate) fn run_of(&self, machine: &Machine, writes: &[Write]) {
+        let product = StandIn::new(writes, None);
+        block_on(machine.run(Arc::new(product), RunOptions::default(), &Ctx::none())).unwrap();
+    }
+
     /// The chain of a layer as it stands.
     fn chain(&self, layer: &str) -> Chain {
-        let resolved = self.machine().resolve(&PRODUCT).unwrap();
+        Self::chain_of(&self.machine(), layer)
+    }
+
+    fn chain_of(machine: &Machine, layer: &str) -> Chain {
+        let resolved = machine.resolve(&PRODUCT).unwrap();
         let mut disks = resolved.disks.into_iter();
         disks
             .find(|disk| disk.name.as_str() == layer)
@@ -232,7 +242,12 @@ impl Harness {
 
     /// What one MiB of a layer's disk holds, read through the whole chain.
     pub(crate) fn read(&self, layer: &str, mib: u64) -> Content {
-        let chain = self.chain(layer);
+        self.read_of(&self.machine(), layer, mib)
+    }
+
+    /// The same of a machine of the store.
+    pub(crate) fn read_of(&self, machine: &Machine, layer: &str, mib: u64) -> Content {
+        let chain = Self::chain_of(machine, layer);
         let raw = self.folder.join("read.raw");
         run(
             "qemu-img",

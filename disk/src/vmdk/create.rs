@@ -199,7 +199,7 @@ pub(crate) fn sparse_grown_len(sectors: u64) -> u64 {
         .saturating_mul(SECTOR)
 }
 
-fn check_sparse(spec: &SparseSpec) -> Result<()> {
+pub(super) fn check_sparse(spec: &SparseSpec) -> Result<()> {
     check_disk_sectors(spec.sectors)?;
     if SparseHeader::for_new(spec.sectors).overhead + spec.sectors > ADDRESSABLE {
         return Err(Error::limit(format!(
@@ -282,7 +282,7 @@ fn partial_grain(at: u64) -> Error {
     ))
 }
 
-fn sparse_descriptor(spec: &SparseSpec) -> Descriptor {
+pub(super) fn sparse_descriptor(spec: &SparseSpec) -> Descriptor {
     let parent = spec.parent.as_ref();
     Descriptor {
         cid: spec.cid,

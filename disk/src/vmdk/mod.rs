@@ -7,6 +7,7 @@ mod freeze;
 mod head;
 mod header;
 mod parse;
+mod relink;
 mod split;
 
 pub use create::{FlatExtent, FlatSpec, ParentLink, SparseSpec};
@@ -16,6 +17,7 @@ pub use freeze::renew_cid;
 pub(crate) use head::{Head, MAX_DESCRIPTOR, read_header, read_text, read_text_descriptor};
 pub(crate) use header::FLAG_ZERO_GRAIN;
 pub use header::{Shutdown, SparseHeader};
+pub use relink::relink;
 pub use split::{
     ExtentSpec, MAX_EXTENT_SECTORS, SparseExtent, SplitSpec, check_extent_sectors, extent_name,
     extent_sectors_for,

@@ -100,6 +100,11 @@ pub(crate) enum Command {
     /// Bring everything but the user's own things back to clean.
     #[command(after_help = "Example:\n  stratavm rejuvenate finance")]
     Rejuvenate(Named),
+    /// Take in a machine's folder that was copied, renamed or brought from elsewhere by hand.
+    #[command(after_help = "Examples:
+  stratavm adopt lamp --new-id
+  stratavm adopt /mnt/stick/desk --moved --name desk-2")]
+    Adopt(Adopt),
     /// Free what nobody refers to: images, and files of changes that were cut short.
     #[command(after_help = "Example:\n  stratavm prune --dry-run && stratavm prune")]
     Prune(Prune),
@@ -273,6 +278,26 @@ pub(crate) struct Remove {
     #[command(flatten)]
     pub(crate) of: OfLayer,
     /// Drop what the guest wrote to the layer instead of keeping it aside.
+    #[arg(long)]
+    pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("adoption").required(true))]
+pub(crate) struct Adopt {
+    /// The folder, or the name of one among the store's machines.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// It is a copy: make it a machine of its own, with ids of its own.
+    #[arg(long, group = "adoption")]
+    pub(crate) new_id: bool,
+    /// It is the machine itself: the original is gone.
+    #[arg(long, group = "adoption")]
+    pub(crate) moved: bool,
+    /// What to call the machine [default: as its folder].
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    /// Drop what the guest wrote since the last revisions, if it may be torn.
     #[arg(long)]
     pub(crate) discard_writes: bool,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{LeftoverKind, PruneMode, Pruning, SetAside};
 use crate::error::{Error, ErrorKind, Result};
-use crate::machine::{Machine, Strays};
+use crate::machine::{ADOPTING, Machine, Strays};
 use crate::spec::Name;
 use crate::store::references::{References, folders};
 use crate::store::remove::{GONE, remove_tree, take_away};
@@ -128,17 +128,15 @@ impl Pruning<'_> {
         let mut gone = Vec::new();
         for entry in std::fs::read_dir(machines).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(GONE.as_bytes())
-            {
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            if name.starts_with(GONE.as_bytes()) || name.starts_with(ADOPTING.as_bytes()) {
                 gone.push(entry.path());
             }
         }
         gone.sort();
         for path in gone {
-            let reason = "its removal was cut short";
+            let reason = "its removal, or its adoption, was cut short";
             self.free(LeftoverKind::HalfRemoved, &path, reason, remove_tree)?;
         }
         Ok(())

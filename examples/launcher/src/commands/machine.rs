@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::json;
 use stratavm::machine::ended::{EndRecord, HowEnded};
-use stratavm::machine::{CreateOptions, escape};
+use stratavm::machine::{AdoptOptions, Adoption, CreateOptions, Kept, escape};
 use stratavm::spec::Name;
 use stratavm::{Error, ErrorKind, Result, State, VmSpec, block_on};
 
-use crate::cli::Create;
+use crate::cli::{Adopt, Create};
 use crate::context::Context;
 use crate::output::{Answer, table};
 
@@ -169,5 +169,36 @@ pub(crate) fn delete(context: &Context, name: &Name) -> Result<Answer> {
     Ok(Answer::new(
         format!("deleted {name}"),
         json!({"deleted": name.as_str()}),
+    ))
+}
+
+pub(crate) fn adopt(context: &Context, args: &Adopt) -> Result<Answer> {
+    let adoption = match args.new_id {
+        true => Adoption::NewId,
+        false => Adoption::Moved,
+    };
+    let mut options = AdoptOptions::new(adoption);
+    if let Some(name) = &args.name {
+        options = options.name(name.clone());
+    }
+    if args.discard_writes {
+        options = options.kept(Kept::Discard);
+    }
+    let adopted = context
+        .store()?
+        .adopt(&args.folder, &options, context.cancellable())?;
+    let record = adopted.machine.record()?;
+    let mut text = format!("adopted {}, id {}", record.name, record.id);
+    for note in &adopted.notes {
+        text.push_str(&format!("\n  {note}"));
+    }
+    Ok(Answer::new(
+        text,
+        json!({
+            "name": record.name.as_str(),
+            "id": record.id.to_string(),
+            "folder": adopted.machine.folder().display().to_string(),
+            "notes": adopted.notes,
+        }),
     ))
 }

@@ -1,4 +1,4 @@
-//! `prune`: the store as a whole.
+//! `prune`, `adopt`: the store as a whole, and machines that got into it by hand.
 
 use std::fs;
 
@@ -67,4 +67,40 @@ fn prune_keeps_what_a_guest_wrote_to_a_removed_layer_until_told() {
         "{freed}"
     );
     assert_eq!(home.ok("prune", &["prune"])["kept"], serde_json::json!([]));
+}
+
+#[test]
+fn a_copy_made_by_hand_is_told_and_adopted() {
+    let home = Home::new();
+    home.desk(&BootSector::new());
+    let (desk, lamp) = (home.machine("desk"), home.machine("lamp"));
+    for folder in ["", "layers", "layers/os", "layers/office", "layers/home"] {
+        fs::create_dir(lamp.join(folder)).unwrap();
+        for entry in fs::read_dir(desk.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                fs::copy(&path, lamp.join(folder).join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    let told = home.fails(&["start", "lamp", "--wait"]);
+    assert_eq!(told.kind, "needs-adopt");
+    assert!(
+        told.next.contains("stratavm adopt lamp --new-id"),
+        "{told:?}"
+    );
+    assert!(home.text(&["list"]).contains("copy of machine desk"));
+    let twin = home.fails(&["adopt", "lamp", "--moved"]);
+    assert!(twin.next.contains("--new-id"), "{twin:?}");
+    let made = home.ok("adopt", &["adopt", "lamp", "--new-id"]);
+    assert_eq!(made["name"], "lamp");
+    let status = |name| home.ok("status", &["status", name])["id"].clone();
+    assert_eq!(made["id"], status("lamp"));
+    assert_ne!(status("lamp"), status("desk"));
+    home.ok("snapshot", &["snapshot", "lamp", "home"]);
+    assert_eq!(
+        home.run(&["adopt", "lamp"]).status.code(),
+        Some(2),
+        "say which of the two"
+    );
 }

@@ -1,0 +1,360 @@
+//! Making a machine out of the files of another folder: copied into a folder that nobody knows yet,
+//! checked there, given the ids of the new machine, and then put in place by one rename.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use stratavm_disk::fs as layer_fs;
+use stratavm_disk::{Ctx, Durability, ImageSpec, write_atomic};
+use uuid::Uuid;
+
+use super::source::Source;
+use super::{ADOPTING, Adopted, refuse_faults};
+use crate::chain::{DiskName, Family};
+use crate::error::{Error, Result};
+use crate::machine::Machine;
+use crate::machine::carry::carry;
+use crate::machine::files::{Files, Stale, make, seal};
+use crate::machine::inspect::largest;
+use crate::machine::record::Record;
+use crate::machine::revision::{Delta, Head, LayerState, Use};
+use crate::spec::{Name, Writes};
+use crate::store::{Store, make_private_dir, remove_tree, sync_dir};
+
+/// A folder that is removed again unless it became a machine.
+struct Staging(PathBuf);
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.0) {
+            tracing::warn!(%error, "the rest of an adoption is left to prune");
+        }
+    }
+}
+
+impl Store {
+    /// Makes `machine` from the files of `source`: with the id `id` and generations of its own, or
+    /// as it is. The heads of the layers `torn` are left out.
+    pub(super) fn transplant(
+        &self,
+        source: Source,
+        machine: Machine,
+        id: Option<Uuid>,
+        torn: Vec<Name>,
+        mut notes: Vec<String>,
+        ctx: &Ctx,
+    ) -> Result<Adopted> {
+        let mut old = source.record.clone();
+        old.session = None;
+        old.run = None;
+        for layer in &mut old.layers {
+            let discards = layer.spec.effective_writes() == Writes::Discard;
+            if discards || torn.contains(layer.name()) {
+                layer.head.usage = Use::Untouched;
+            }
+        }
+        let staging = Staging(
+            self.machines_folder()
+                .join(format!("{ADOPTING}{}", Uuid::now_v7())),
+        );
+        make_private_dir(&staging.0.join("layers"))?;
+        let from = Files::below(&machine, &source.folder);
+        let to = Files::below(&machine, &staging.0);
+        self.carry_all(&old, &from, &to, ctx)?;
+        // What is checked is what is used: the copy, which nobody else can reach.
+        refuse_faults(&to, &old)?;
+        let mut new = old.clone();
+        new.name = machine.name().clone();
+        new.spec.name = machine.name().clone();
+        if let Some(id) = id {
+            new.id = id;
+            new.ended = None;
+            let generations = renumber(&mut new);
+            to.rename_all(&old, &new, &generations)?;
+            to.relink_all(&new)?;
+        }
+        to.make_bases(&new)?;
+        for layer in new
+            .layers
+            .iter()
+            .filter(|layer| layer.head.usage == Use::Untouched)
+        {
+            to.make_head(&new, layer)?;
+        }
+        to.seal_all(&new)?;
+        let placed = self
+            .lease(&new)
+            .and_then(|()| self.note_id(new.id, &new.name))
+            .and_then(|()| self.place(&staging, &source, &machine, &new));
+        if let Err(error) = placed {
+            // It may have come as far as its last rename.
+            if machine
+                .record_anywhere()
+                .is_ok_and(|record| record.id == new.id)
+            {
+                return Err(error);
+            }
+            // A lease too many is prune's to find; another error is no help.
+            for image in new
+                .images()
+                .iter()
+                .filter_map(|digest| self.image(digest).ok())
+            {
+                let _ = image.remove_lease(new.id);
+            }
+            let _ = self.forget_id(new.id);
+            return Err(error);
+        }
+        if machine.folder() != source.folder {
+            notes.push(format!(
+                "the folder {} is as it was and no longer needed",
+                source.folder.display()
+            ));
+        }
+        Ok(Adopted { machine, notes })
+    }
+
+    /// Copies every delta that holds something.
+    fn carry_all(&self, old: &Record, from: &Files<'_>, to: &Files<'_>, ctx: &Ctx) -> Result<()> {
+        for (layer, aside) in states(old) {
+            make_private_dir(&to.layers().join(layer.name().as_str()))?;
+            for (delta, _, digest) in deltas(layer, aside) {
+                let image = from.image(&digest)?;
+                let here = from.layout(old, layer.disk(), delta.family);
+                let there = to.layout(old, layer.disk(), delta.family);
+                let sources = here.head_specs(&image, None, delta.generation);
+                let targets = there.head_specs(&image, None, delta.generation);
+                for ((source, spec, _), (target, _, _)) in sources.iter().zip(&targets) {
+                    carry(source, target, largest(spec), self.volume(), ctx)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One rename makes it a machine: of its folder, or of the record in a folder that stays.
+    fn place(
+        &self,
+        staging: &Staging,
+        source: &Source,
+        machine: &Machine,
+        new: &Record,
+    ) -> Result<()> {
+        let bytes = new.to_bytes()?;
+        let layers = staging.0.join("layers");
+        for layer in folders(&layers)? {
+            sync_dir(&layer)?;
+        }
+        sync_dir(&layers)?;
+        if machine.folder() != source.folder {
+            write_atomic(&staging.0.join("machine.json"), &bytes, Durability::Synced)?;
+            layer_fs::rename(&staging.0, &machine.folder()).map_err(|error| {
+                Error::io(
+                    "the machine could not be put in place",
+                    machine.folder(),
+                    error,
+                )
+            })?;
+            return sync_dir(&self.machines_folder());
+        }
+        let own = machine.folder().join("layers");
+        make_private_dir(&own)?;
+        for folder in folders(&layers)? {
+            let target = own.join(folder.file_name().unwrap_or_default());
+            make_private_dir(&target)?;
+            for file in entries(&folder)? {
+                let to = target.join(file.file_name().unwrap_or_default());
+                layer_fs::rename(&file, &to)
+                    .map_err(|error| Error::io("the file could not be put in place", to, error))?;
+            }
+            sync_dir(&target)?;
+        }
+        sync_dir(&own)?;
+        write_atomic(&machine.record_path(), &bytes, Durability::Synced)?;
+        Files::new(machine).collect(new);
+        // What products made for the original says so.
+        for name in ["products", "run", "console.log", "supervisor.log"] {
+            if let Err(error) = remove_tree(&machine.folder().join(name)) {
+                tracing::warn!(%error, "a file of the original is left");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The layers of a record, and whether they are set aside.
+fn states(record: &Record) -> impl Iterator<Item = (&LayerState, bool)> {
+    let layers = record.layers.iter().map(|layer| (layer, false));
+    layers.chain(record.removed.iter().map(|layer| (layer, true)))
+}
+
+/// Every delta of a layer that holds something, once: with its parent and its image, parents first.
+fn deltas(layer: &LayerState, aside: bool) -> Vec<(Delta, Option<u64>, crate::image::ImageDigest)> {
+    let mut seen = std::collections::HashSet::new();
+    let mut all = Vec::new();
+    for revision in &layer.revisions {
+        let mut parent = None;
+        for delta in &revision.deltas {
+            if seen.insert(delta.generation) {
+                all.push((*delta, parent, revision.image));
+            }
+            parent = Some(delta.generation);
+        }
+    }
+    if let (false, Use::Started, Ok(current)) = (aside, layer.head.usage, layer.current()) {
+        let head = Delta {
+            generation: layer.head.generation,
+            family: layer.head.family,
+        };
+        let parent = current.deltas.last().map(|delta| delta.generation);
+        all.push((head, parent, current.image));
+    }
+    all
+}
+
+/// New generations for every delta, by layer and old one: files of the old ones may lie beside.
+type Generations = HashMap<(DiskName, u64), u64>;
+
+/// Gives every delta of the record a generation that was never used.
+fn renumber(record: &mut Record) -> Generations {
+    let mut generations = Generations::new();
+    let mut next = record.generation;
+    let mut fresh = |disk: &DiskName, old: u64| {
+        *generations.entry((disk.clone(), old)).or_insert_with(|| {
+            next += 1;
+            next
+        })
+    };
+    for layer in record.layers.iter_mut().chain(&mut record.removed) {
+        let disk = layer.disk();
+        for delta in layer
+            .revisions
+            .iter_mut()
+            .flat_map(|revision| &mut revision.deltas)
+        {
+            delta.generation = fresh(&disk, delta.generation);
+        }
+        layer.head = Head {
+            generation: fresh(&disk, layer.head.generation),
+            ..layer.head
+        };
+    }
+    record.generation = next;
+    generations
+}
+
+impl Files<'_> {
+    /// Gives the files of every delta the names of their new generations.
+    fn rename_all(&self, old: &Record, new: &Record, generations: &Generations) -> Result<()> {
+        for (layer, aside) in states(old) {
+            let disk = layer.disk();
+            for (delta, _, digest) in deltas(layer, aside) {
+                let generation = generations.get(&(disk.clone(), delta.generation));
+                let renamed = Delta {
+                    generation: generation.copied().unwrap_or(delta.generation),
+                    ..delta
+                };
+                let from = self.head_paths(old, &disk, delta, &digest)?;
+                let to = self.head_paths(new, &disk, renamed, &digest)?;
+                for (from, to) in from.iter().zip(&to) {
+                    layer_fs::rename(from, to)
+                        .map_err(|error| Error::io("the copy could not be renamed", from, error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the descriptors of all copied deltas anew, from the new record.
+    fn relink_all(&self, new: &Record) -> Result<()> {
+        for (layer, aside) in states(new) {
+            let disk = layer.disk();
+            for (delta, parent, digest) in deltas(layer, aside) {
+                let image = self.image(&digest)?;
+                let layout = self.layout_of(new, layer, delta.family, &image, aside);
+                let is_head = !aside && delta.generation == layer.head.generation;
+                let frozen = new.identity().frozen_cid(&disk, delta.generation);
+                for (path, spec, _) in layout.head_specs(&image, parent, delta.generation) {
+                    match spec {
+                        ImageSpec::VmdkSparse(mut spec) => {
+                            spec.cid = if is_head { spec.cid } else { frozen };
+                            stratavm_disk::vmdk::relink(&path, &spec, Durability::Synced)?;
+                        }
+                        ImageSpec::VmdkSplit(mut spec) => {
+                            spec.cid = if is_head { spec.cid } else { frozen };
+                            rewrite(&path, &ImageSpec::VmdkSplit(spec))?;
+                        }
+                        // These carry no links.
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every descriptor over an image that a delta needs, or makes it anew.
+    pub(super) fn make_bases(&self, record: &Record) -> Result<()> {
+        for (layer, aside) in states(record) {
+            let mut images: Vec<_> = deltas(layer, aside)
+                .into_iter()
+                .filter(|(delta, _, _)| delta.family == Family::Vmdk)
+                .map(|(_, _, digest)| digest)
+                .collect();
+            images.sort_unstable();
+            images.dedup();
+            for digest in images {
+                let image = self.image(&digest)?;
+                let layout = self.layout_of(record, layer, Family::Vmdk, &image, aside);
+                let path = layout.base_path(&digest);
+                let spec = layout.base_spec(&image)?;
+                make(
+                    &path,
+                    &spec,
+                    self.machine(),
+                    Durability::Synced,
+                    Stale::Derived,
+                )?;
+                seal(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the permission to write from every frozen file.
+    fn seal_all(&self, record: &Record) -> Result<()> {
+        for (layer, _) in states(record) {
+            for (delta, _, digest) in deltas(layer, true) {
+                let paths = self.head_paths(record, &layer.disk(), delta, &digest)?;
+                paths.iter().try_for_each(|path| seal(path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Replaces a text descriptor.
+fn rewrite(path: &Path, spec: &ImageSpec) -> Result<()> {
+    let content = stratavm_disk::image_bytes(spec)?;
+    let text: Vec<u8> = content
+        .pieces
+        .into_iter()
+        .flat_map(|(_, bytes)| bytes)
+        .collect();
+    Ok(write_atomic(path, &text, Durability::Synced)?)
+}
+
+fn folders(path: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(path)?
+        .into_iter()
+        .filter(|path| path.is_dir())
+        .collect())
+}
+
+fn entries(path: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| Error::io("the folder cannot be read", path, error);
+    let entries = std::fs::read_dir(path).map_err(failed)?;
+    entries
+        .map(|entry| Ok(entry.map_err(failed)?.path()))
+        .collect()
+}

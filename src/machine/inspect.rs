@@ -1,0 +1,551 @@
+//! Looking through a machine's files for what is not as its record says: every delta is there, is
+//! what it should be, and is linked to its parent by the ids that follow from the machine's own.
+//!
+//! Headers and descriptors are read, guest data is not. What is done about a fault is decided by
+//! the caller: [`super::repair`] for machines of the store, [`super::adopt`] for folders that came
+//! from somewhere else. Paths that a file names are compared, never opened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use stratavm_disk::vmdk::{Cid, ParentLink};
+use stratavm_disk::{Format, ImageInfo, ImageSpec, VmdkInfo};
+
+use super::files::Files;
+use super::record::Record;
+use super::revision::{Delta, LayerState, Use};
+use crate::chain::{DiskName, Family};
+use crate::error::Result;
+use crate::image::ImageDigest;
+use crate::layout::{DiskLayout, ImageRef};
+use crate::spec::{Controller, Writes};
+
+/// What is wrong with one file of a machine.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) what: What,
+    pub(crate) path: PathBuf,
+    pub(crate) message: String,
+    /// The layer it is of.
+    pub(crate) layer: DiskName,
+    /// What makes it right again, if that follows from the record alone.
+    pub(crate) fix: Option<Fix>,
+}
+
+/// Kinds of [`Fault`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    ImageMissing,
+    Missing,
+    NoFile,
+    Damaged,
+    Size,
+    Links,
+    Writable,
+    Base,
+    Record,
+}
+
+/// What can be done without guessing.
+#[derive(Debug, Clone)]
+#[expect(dead_code, reason = "what repairs takes it up next")]
+pub(crate) enum Fix {
+    /// Write the descriptor over an image anew.
+    Base(ImageSpec),
+    /// Make the layer's head anew: it holds nothing, or nothing that is kept.
+    Head,
+    /// Give the frozen delta the content id that its children know.
+    Cid(Cid),
+    /// Take the permission to write.
+    Seal,
+}
+
+/// Which files are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// A machine of the store.
+    Own,
+    /// A folder from somebody else: its descriptors over images are made anew, not read, and what
+    /// takes several names on the volume is refused.
+    Foreign,
+}
+
+/// What a file of a chain has to be.
+struct Expected<'a> {
+    layer: &'a LayerState,
+    stage: Stage,
+    /// The content id it must have; none: a product may have given it another.
+    cid: Option<Cid>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Frozen,
+    Head,
+}
+
+impl Files<'_> {
+    /// Looks through every file that `record` names and tells `found` what is wrong. The machine's
+    /// lock is held, or nobody knows the folder yet.
+    pub(super) fn inspect(&self, record: &Record, trust: Trust, found: &mut dyn FnMut(Fault)) {
+        for layer in record.layers.iter().chain(&record.removed) {
+            if let Err(error) = self.inspect_layer(record, layer, trust, found) {
+                found(Fault {
+                    what: What::Record,
+                    path: error
+                        .path()
+                        .map_or_else(|| self.layers().to_owned(), Path::to_owned),
+                    message: with_causes(&error),
+                    layer: layer.disk(),
+                    fix: None,
+                });
+            }
+        }
+    }
+
+    fn inspect_layer(
+        &self,
+        record: &Record,
+        layer: &LayerState,
+        trust: Trust,
+        found: &mut dyn FnMut(Fault),
+    ) -> Result<()> {
+        let mut lost = BTreeSet::new();
+        let mut bases = BTreeSet::new();
+        // A delta lies on the same parent in every revision: its links say so.
+        let mut parents: BTreeMap<u64, (Option<u64>, ImageDigest)> = BTreeMap::new();
+        let aside = record
+            .removed
+            .iter()
+            .any(|other| std::ptr::eq(other, layer));
+        for revision in &layer.revisions {
+            let image = match self.image(&revision.image) {
+                Ok(image) => image,
+                Err(error) => {
+                    if lost.insert(revision.image) {
+                        found(fault(
+                            layer,
+                            What::ImageMissing,
+                            self.layers(),
+                            with_causes(&error),
+                        ));
+                    }
+                    continue;
+                }
+            };
+            let mut parent = None;
+            for delta in &revision.deltas {
+                let known = parents.insert(delta.generation, (parent, revision.image));
+                match known {
+                    None => {
+                        let layout = self.layout_of(record, layer, delta.family, &image, aside);
+                        let expected = Expected {
+                            layer,
+                            stage: Stage::Frozen,
+                            cid: (delta.family == Family::Vmdk).then(|| {
+                                record
+                                    .identity()
+                                    .frozen_cid(&layer.disk(), delta.generation)
+                            }),
+                        };
+                        self.inspect_delta(
+                            &layout, &image, parent, *delta, &expected, trust, found,
+                        );
+                        if delta.family == Family::Vmdk {
+                            bases.insert(revision.image);
+                        }
+                    }
+                    Some(before) if before == (parent, revision.image) => {}
+                    Some(_) => {
+                        let message = format!(
+                            "two revisions lay the delta of generation {} on different parents",
+                            delta.generation
+                        );
+                        found(fault(layer, What::Record, self.layers(), message));
+                    }
+                }
+                parent = Some(delta.generation);
+            }
+        }
+        let current = layer.current()?;
+        if let Ok(image) = self.image(&current.image)
+            && !aside
+        {
+            let head = layer.head;
+            let layout = self.layout_of(record, layer, head.family, &image, aside);
+            let untouched = head.usage == Use::Untouched && head.family == Family::Vmdk;
+            let expected = Expected {
+                layer,
+                stage: Stage::Head,
+                cid: untouched.then(|| record.identity().head(&layer.disk(), head.generation).cid),
+            };
+            let parent = current.deltas.last().map(|delta| delta.generation);
+            let delta = Delta {
+                generation: head.generation,
+                family: head.family,
+            };
+            self.inspect_delta(&layout, &image, parent, delta, &expected, trust, found);
+            if head.family == Family::Vmdk {
+                bases.insert(current.image);
+            }
+        }
+        if trust == Trust::Own {
+            for digest in bases {
+                let image = self.image(&digest)?;
+                let layout = self.layout_of(record, layer, Family::Vmdk, &image, aside);
+                inspect_base(layer, &layout, &image, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The layout of a layer's disk. A layer that is set aside has no port any more: the
+    /// descriptor that is there tells which adapter it was for.
+    pub(super) fn layout_of(
+        &self,
+        record: &Record,
+        layer: &LayerState,
+        family: Family,
+        image: &ImageRef,
+        aside: bool,
+    ) -> DiskLayout<'_> {
+        let mut layout = self.layout(record, layer.disk(), family);
+        if aside && family == Family::Vmdk && self.was_on_ide(&layout, layer, image) {
+            layout.controller = Controller::Ide;
+        }
+        layout
+    }
+
+    fn was_on_ide(&self, layout: &DiskLayout<'_>, layer: &LayerState, image: &ImageRef) -> bool {
+        let mut deltas = layer.revisions.iter().flat_map(|revision| &revision.deltas);
+        let first = deltas.find(|delta| delta.family == Family::Vmdk);
+        let specs = first.map(|delta| layout.head_specs(image, None, delta.generation));
+        let path = specs.and_then(|specs| specs.into_iter().next());
+        let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+        let info = path
+            .filter(|(path, _, _)| is_file(path))
+            .and_then(|(path, _, _)| stratavm_disk::info(&path).ok());
+        let adapter = info.and_then(|info| info.vmdk?.adapter);
+        adapter.as_deref() == Some("ide")
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one file of a chain and all that it depends on"
+    )]
+    fn inspect_delta(
+        &self,
+        layout: &DiskLayout<'_>,
+        image: &ImageRef,
+        parent: Option<u64>,
+        delta: Delta,
+        expected: &Expected<'_>,
+        trust: Trust,
+        found: &mut dyn FnMut(Fault),
+    ) {
+        for (path, spec, _) in layout.head_specs(image, parent, delta.generation) {
+            if let Some(fault) = inspect_file(&path, &spec, expected, trust) {
+                found(fault);
+            }
+        }
+    }
+}
+
+fn inspect_file(
+    path: &Path,
+    spec: &ImageSpec,
+    expected: &Expected<'_>,
+    trust: Trust,
+) -> Option<Fault> {
+    let layer = expected.layer;
+    let bad = |what, message: String| Some(fault(layer, what, path, message));
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return missing(path, expected);
+        }
+        Err(error) => return bad(What::NoFile, format!("it cannot be looked at: {error}")),
+    };
+    if !found.is_file() {
+        return bad(What::NoFile, "it is no regular file".to_owned());
+    }
+    if trust == Trust::Foreign && names(&found) > 1 {
+        return bad(
+            What::NoFile,
+            "it has a second name outside: a hard link".to_owned(),
+        );
+    }
+    let most = largest(spec);
+    if found.len() > most {
+        let message = format!(
+            "it is {} bytes long; full it would have at most {most}",
+            found.len()
+        );
+        return bad(What::Size, message);
+    }
+    let info = match stratavm_disk::info(path) {
+        Ok(info) => info,
+        Err(error) => return bad(What::Damaged, with_causes(&error)),
+    };
+    if let Err((what, message)) = compare(path, spec, &info) {
+        return bad(what, message);
+    }
+    let cid = info.vmdk.as_ref().map(|vmdk| vmdk.cid.as_str());
+    if let (Some(wanted), Some(cid)) = (expected.cid, cid)
+        && !cid.eq_ignore_ascii_case(&wanted.to_string())
+    {
+        let message = format!("its content id is {cid}, its children know it as {wanted}");
+        let fix = (expected.stage == Stage::Frozen).then_some(Fix::Cid(wanted));
+        let what = What::Links;
+        return Some(Fault {
+            fix,
+            ..fault(layer, what, path, message)
+        });
+    }
+    if expected.stage == Stage::Frozen && trust == Trust::Own && !found.permissions().readonly() {
+        let message = "it is frozen, but can still be written to".to_owned();
+        let fix = Some(Fix::Seal);
+        return Some(Fault {
+            fix,
+            ..fault(layer, What::Writable, path, message)
+        });
+    }
+    None
+}
+
+/// A file that is not there. A head that nobody wrote to, or whose writes are not kept, can be made
+/// anew: nothing is lost.
+fn missing(path: &Path, expected: &Expected<'_>) -> Option<Fault> {
+    let layer = expected.layer;
+    let kept = layer.spec.effective_writes() == Writes::Keep && layer.head.usage != Use::Untouched;
+    let (message, fix) = match expected.stage {
+        Stage::Head if !kept => (
+            "the layer's head is missing; it held nothing that is kept",
+            Some(Fix::Head),
+        ),
+        Stage::Head => (
+            "the layer's head is missing, with what the guest wrote since the last revision",
+            None,
+        ),
+        Stage::Frozen => (
+            "a frozen delta is missing, and with it every revision on it",
+            None,
+        ),
+    };
+    Some(Fault {
+        fix,
+        ..fault(layer, What::Missing, path, message.to_owned())
+    })
+}
+
+/// Compares what a file says of itself with what it was made as.
+fn compare(path: &Path, spec: &ImageSpec, info: &ImageInfo) -> Result<(), (What, String)> {
+    let format = |wanted: Format| match info.format == wanted {
+        true => Ok(()),
+        false => Err((
+            What::Damaged,
+            format!("it is {}, not {wanted}", info.format),
+        )),
+    };
+    match spec {
+        ImageSpec::VmdkSparse(_) | ImageSpec::VmdkExtent(_) => format(Format::VmdkSparse)?,
+        ImageSpec::VmdkSplit(_) => format(Format::VmdkDescriptor)?,
+        ImageSpec::Hds(_) => format(Format::Hds)?,
+        _ => {}
+    }
+    if info.size != spec.disk_size() {
+        let message = format!("its disk has {} bytes, not {}", info.size, spec.disk_size());
+        return Err((What::Size, message));
+    }
+    let links = |result: Result<(), String>| result.map_err(|message| (What::Links, message));
+    match (spec, &info.vmdk) {
+        (ImageSpec::VmdkSparse(spec), Some(vmdk)) => {
+            let own = std::slice::from_ref(&spec.file);
+            links(compare_links(
+                path,
+                vmdk,
+                "monolithicSparse",
+                spec.uuid,
+                spec.parent.as_ref(),
+                own,
+            ))
+        }
+        (ImageSpec::VmdkSplit(spec), Some(vmdk)) => {
+            let own: Vec<_> = spec
+                .extents
+                .iter()
+                .map(|extent| extent.file.clone())
+                .collect();
+            let kind = "twoGbMaxExtentSparse";
+            links(compare_links(
+                path,
+                vmdk,
+                kind,
+                spec.uuid,
+                spec.parent.as_ref(),
+                &own,
+            ))
+        }
+        (ImageSpec::VmdkSparse(_) | ImageSpec::VmdkSplit(_), None) => {
+            Err((What::Damaged, "it has no descriptor".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn compare_links(
+    path: &Path,
+    found: &VmdkInfo,
+    kind: &str,
+    uuid: uuid::Uuid,
+    parent: Option<&ParentLink>,
+    own: &[String],
+) -> Result<(), String> {
+    if found.create_type != kind {
+        return Err(format!("it is of type {:?}, not {kind}", found.create_type));
+    }
+    if found.uuid != Some(uuid) {
+        return Err(format!("its id is {}, not {uuid}", shown(found.uuid)));
+    }
+    let parent_uuid = parent.map(|parent| parent.uuid);
+    if found.parent_uuid != parent_uuid {
+        return Err(format!(
+            "its parent's id is {}, not {}",
+            shown(found.parent_uuid),
+            shown(parent_uuid)
+        ));
+    }
+    let parent_cid = parent.map(|parent| parent.cid.to_string());
+    if found.parent_cid != parent_cid {
+        return Err(format!(
+            "its parent's content id is {}, not {}",
+            shown(found.parent_cid.as_deref()),
+            shown(parent_cid.as_deref())
+        ));
+    }
+    let folder = path.parent().unwrap_or(path);
+    let leads = |text: &str| textual(&folder.join(text));
+    let hint = found.parent_hint.as_deref().map(leads);
+    if hint != parent.map(|parent| leads(&parent.hint)) {
+        return Err(format!(
+            "it names {:?} as its parent",
+            found.parent_hint.as_deref().unwrap_or_default()
+        ));
+    }
+    let files: Vec<_> = found
+        .extents
+        .iter()
+        .map(|extent| extent.file.as_deref())
+        .collect();
+    if files.len() != own.len()
+        || !files
+            .iter()
+            .zip(own)
+            .all(|(found, own)| *found == Some(own))
+    {
+        let first = files
+            .iter()
+            .flatten()
+            .find(|file| !own.iter().any(|own| own == *file));
+        return Err(format!(
+            "it names {:?} as its content",
+            first.copied().unwrap_or_default()
+        ));
+    }
+    Ok(())
+}
+
+/// A path without `.` and `..`, by its text alone: nothing is opened.
+fn textual(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
+fn inspect_base(
+    layer: &LayerState,
+    layout: &DiskLayout<'_>,
+    image: &ImageRef,
+    found: &mut dyn FnMut(Fault),
+) -> Result<()> {
+    let path = layout.base_path(&image.digest);
+    let spec = layout.base_spec(image)?;
+    let message = match fs::symlink_metadata(&path) {
+        Ok(file) if !file.is_file() => "it is no regular file".to_owned(),
+        _ => match stratavm_disk::verify(&path, &spec) {
+            Ok(()) => {
+                let sealed = fs::metadata(&path).is_ok_and(|file| file.permissions().readonly());
+                if !sealed {
+                    let message = "a descriptor over an image can still be written to".to_owned();
+                    let fix = Some(Fix::Seal);
+                    found(Fault {
+                        fix,
+                        ..fault(layer, What::Writable, &path, message)
+                    });
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                format!("the descriptor over the image is not what it was made as: {error}")
+            }
+        },
+    };
+    let fix = Some(Fix::Base(spec));
+    found(Fault {
+        fix,
+        ..fault(layer, What::Base, &path, message)
+    });
+    Ok(())
+}
+
+/// The longest that a file of this spec gets, in bytes, with room for what products add.
+pub(super) fn largest(spec: &ImageSpec) -> u64 {
+    const ROOM: u64 = 64 << 20;
+    let disk = spec.disk_size();
+    disk.saturating_add(disk / 64).saturating_add(ROOM)
+}
+
+/// How many names a file has.
+#[cfg(unix)]
+fn names(found: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(found)
+}
+
+#[cfg(not(unix))]
+fn names(_: &fs::Metadata) -> u64 {
+    1
+}
+
+fn fault(layer: &LayerState, what: What, path: &Path, message: String) -> Fault {
+    Fault {
+        what,
+        path: path.to_owned(),
+        message,
+        layer: layer.disk(),
+        fix: None,
+    }
+}
+
+fn shown<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+/// An error with its causes in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
