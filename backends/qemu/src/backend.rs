@@ -11,7 +11,7 @@ use stratavm::hypervisor::{
     Detection, Driving, Ended, Endpoint, Installation, Launch, Running, State, Stop,
 };
 use stratavm::spec::Arch;
-use stratavm::{Ctx, Hypervisor, Plan, Product, Resolved, Result};
+use stratavm::{Ctx, Error, ErrorKind, Hypervisor, Plan, Product, Resolved, Result};
 
 use crate::control::{self, Call, Hold, Machine};
 use crate::{accel, capability, config, detect};
@@ -116,6 +116,15 @@ impl Hypervisor for Qemu {
     async fn pause(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {
         let endpoint = endpoint.clone();
         offload(ctx, move |call| control::hold(&endpoint, Hold::Stop, call)).await
+    }
+
+    /// Not there: QEMU refuses to save its memory while a VMDK is attached.
+    async fn suspend(&self, _: &Endpoint, _: &Ctx) -> Result<()> {
+        let what =
+            "QEMU saves no machine whose disks are VMDKs (it blocks migration, which that is)";
+        Err(Error::new(ErrorKind::Unsupported, what)
+            .of(&PRODUCT)
+            .next("pause it, or have the guest hibernate to its own disk"))
     }
 
     async fn resume(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<()> {

@@ -73,6 +73,15 @@ pub(crate) enum Command {
     /// Ask a machine to shut down, or switch it off.
     #[command(after_help = "Example:\n  stratavm stop finance --force")]
     Stop(Stop),
+    /// Stop the processors of a running machine for a while.
+    #[command(after_help = "Example:\n  stratavm pause finance")]
+    Pause(Named),
+    /// Let a paused machine go on.
+    #[command(after_help = "Example:\n  stratavm resume finance")]
+    Resume(Named),
+    /// Save the state of a running machine to disk; `start` goes on with it.
+    #[command(after_help = "Example:\n  stratavm suspend finance")]
+    Suspend(Named),
     /// Print what the guest wrote to its first serial port.
     #[command(after_help = "Example:\n  stratavm console finance")]
     Console(Named),
@@ -228,8 +237,8 @@ pub(crate) struct Stop {
     /// Switch off at once instead of asking the guest.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Drop the saved state of a suspended machine.
-    #[arg(long)]
+    /// Drop the saved state of a suspended machine: it is off then, as if it had lost power.
+    #[arg(long, conflicts_with = "force")]
     pub(crate) discard_state: bool,
 }
 

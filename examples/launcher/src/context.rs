@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use stratavm::capability::Lifetime;
 use stratavm::spec::Name;
 use stratavm::{
-    Ctx, Error, ErrorKind, Hypervisor, Product, Registry, Result, Store, Vm, machine::Machine,
+    Ctx, Error, ErrorKind, Hypervisor, Product, Registry, Result, Store, Vm, block_on,
+    machine::Machine,
 };
 
 use crate::cli::Cli;
@@ -51,8 +53,19 @@ impl Context {
         self.home.as_ref().map(Store::open).transpose()
     }
 
+    /// The machine. If it lost its supervisor its product is asked first what has become of it;
+    /// where that does not help, changing the machine says why it cannot be.
     pub(crate) fn machine(&self, name: &Name) -> Result<Machine> {
-        self.store()?.machine(name)
+        let machine = self.store()?.machine(name)?;
+        let run = machine.record()?.run;
+        if run.is_some_and(|run| run.lifetime == Lifetime::Independent) {
+            let asked = Vm::open(machine.store(), name, &self.registry)
+                .and_then(|vm| block_on(vm.recover(&self.ctx)));
+            if let Err(error) = asked {
+                tracing::warn!(machine = %name, %error, "its product was asked in vain");
+            }
+        }
+        Ok(machine)
     }
 
     pub(crate) fn vm(&self, name: &Name) -> Result<Vm> {

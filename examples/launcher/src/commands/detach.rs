@@ -54,14 +54,23 @@ pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
     match block_on(machine.await_running(process, &ctx)) {
         Ok(run) => Ok(Answer::new(
             format!(
-                "{} runs on {}, supervised by process {}: `stratavm stop {}` ends it",
-                args.name, run.product, process.pid, args.name
+                "{} {} on {}, supervised by process {}: `stratavm stop {}` ends it",
+                args.name,
+                if run.attached.is_some() {
+                    "ran already and goes on"
+                } else {
+                    "runs"
+                },
+                run.product,
+                process.pid,
+                args.name
             ),
             json!({
                 "name": args.name.as_str(),
                 "product": run.product.as_str(),
                 "running": true,
                 "supervisor": process.pid,
+                "attached": run.attached.is_some(),
                 "since": run.since.to_string(),
                 "log": machine.supervisor_log().display().to_string(),
             }),

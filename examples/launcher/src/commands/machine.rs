@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use serde_json::json;
+use stratavm::capability::Lifetime;
 use stratavm::machine::ended::{EndRecord, HowEnded};
+use stratavm::machine::record::RunRecord;
 use stratavm::machine::{AdoptOptions, Adoption, CreateOptions, Kept, escape};
 use stratavm::spec::Name;
-use stratavm::{Error, ErrorKind, Result, State, VmSpec, block_on};
+use stratavm::{Error, ErrorKind, Result, State, VmSpec, block_on, host};
 
 use crate::cli::{Adopt, Create};
 use crate::context::Context;
@@ -88,10 +90,16 @@ fn look(context: &Context, name: &Name) -> Result<(State, String)> {
 
 pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
     let vm = context.vm(name)?;
+    let unwatched = |run: &RunRecord| run.lifetime == Lifetime::Independent;
+    if vm.machine().record()?.run.as_ref().is_some_and(unwatched) {
+        block_on(vm.recover(&context.ctx))?;
+    }
     let state = block_on(vm.state(&context.ctx))?;
     let record = vm.machine().record()?;
     // The record of a run whose supervisor is gone says nothing about now.
     let run = record.run.as_ref().filter(|_| state != State::Off);
+    let supervisor = run.filter(|run| host::is_alive(run.supervisor) != Some(false));
+    let supervisor = supervisor.map(|run| run.supervisor.pid);
     let mut text = format!("{} is {state}\n", record.name);
     text.push_str(&format!(
         "  title: {}\n  id: {}\n",
@@ -103,7 +111,10 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
             "  on: {}, since {}, boot {}\n",
             run.product, run.since, run.boots
         ));
-        text.push_str(&format!("  supervisor: process {}\n", run.supervisor.pid));
+        text.push_str(&match supervisor {
+            Some(pid) => format!("  supervisor: process {pid}\n"),
+            None => format!("  supervisor: none; `stratavm start {name}` goes on with it\n"),
+        });
     }
     let ended = match (&record.run, run) {
         (Some(over), None) => Some(EndRecord::lost(over)),
@@ -123,7 +134,7 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
             "product": run.map(|run| run.product.as_str()),
             "since": run.map(|run| run.since.to_string()),
             "boots": run.map(|run| run.boots),
-            "supervisor": run.map(|run| run.supervisor.pid),
+            "supervisor": supervisor,
             "endpoint": run.and_then(|run| Some(run.endpoint.as_ref()?.address.clone())),
             "last-run": ended.map(|ended| json!({
                 "product": ended.product.as_str(),

@@ -1,14 +1,14 @@
-//! `start`, `stop`, `console`: a machine's runs.
+//! `start --wait`, `stop`, `pause`, `resume`, `suspend`, `console`: a machine's runs.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use stratavm::capability::Feature;
 use stratavm::hypervisor::Stop as How;
-use stratavm::machine::{OnReboot, RunEnd, RunEvent, RunOptions, RunReport, escape};
+use stratavm::machine::{OnReboot, Recovered, RunEnd, RunEvent, RunOptions, RunReport, escape};
 use stratavm::plan::Grade;
 use stratavm::spec::Name;
-use stratavm::{Error, ErrorKind, Result, Vm, block_on};
+use stratavm::{Error, ErrorKind, Result, State, Vm, block_on};
 
 use crate::cli::{Start, Stop};
 use crate::context::Context;
@@ -126,12 +126,13 @@ fn tell(event: &RunEvent) {
 pub(crate) fn stop(context: &Context, args: &Stop) -> Result<Answer> {
     let vm = context.vm(&args.name)?;
     if args.discard_state {
-        return Err(
-            Error::invalid(format!("machine {} is not suspended", args.name))
-                .next(format!("stratavm stop {}", args.name)),
-        );
+        block_on(vm.discard_state(&context.ctx))?;
+        return Ok(Answer::new(
+            format!("the saved state of {} is dropped: it is off", args.name),
+            json!({"name": args.name.as_str(), "asked": "discard-state"}),
+        ));
     }
-    let was_running = vm.machine().is_running()?;
+    let was_running = block_on(vm.recover(&context.ctx))? != Recovered::Off;
     let how = if args.force {
         How::PowerOff
     } else {
@@ -152,6 +153,29 @@ pub(crate) fn stop(context: &Context, args: &Stop) -> Result<Answer> {
         text,
         json!({"name": args.name.as_str(), "asked": asked}),
     ))
+}
+
+pub(crate) fn pause(context: &Context, name: &Name) -> Result<Answer> {
+    block_on(context.vm(name)?.pause(&context.ctx))?;
+    Ok(now(name, State::Paused, "is paused"))
+}
+
+pub(crate) fn resume(context: &Context, name: &Name) -> Result<Answer> {
+    block_on(context.vm(name)?.resume(&context.ctx))?;
+    Ok(now(name, State::Running, "runs"))
+}
+
+pub(crate) fn suspend(context: &Context, name: &Name) -> Result<Answer> {
+    block_on(context.vm(name)?.suspend(&context.ctx))?;
+    let what = format!("is suspended: `stratavm start {name}` goes on with it");
+    Ok(now(name, State::Suspended, &what))
+}
+
+fn now(name: &Name, state: State, what: &str) -> Answer {
+    Answer::new(
+        format!("{name} {what}"),
+        json!({"name": name.as_str(), "state": state.as_str()}),
+    )
 }
 
 pub(crate) fn console(context: &Context, name: &Name) -> Result<Answer> {

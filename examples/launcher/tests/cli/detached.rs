@@ -176,3 +176,47 @@ fn a_supervisor_that_is_killed_while_it_starts_is_told() {
     assert!(failed.message.contains("without a word"), "{failed:?}");
     assert_eq!(home.ok("status", &["status", "desk"])["state"], "off");
 }
+
+#[test]
+fn a_machine_is_paused_resumed_and_never_said_to_be_saved() {
+    let Some(home) = qemu("pause") else { return };
+    home.desk(&hanging());
+    let _left = Left(&home);
+    for command in ["pause", "resume", "suspend"] {
+        let off = home.fails(&[command, "desk"]);
+        assert!(
+            matches!(off.kind.as_str(), "invalid" | "permission-denied"),
+            "{off:?}"
+        );
+    }
+    home.ok("start", &["start", "desk"]);
+    let state = || home.ok("status", &["status", "desk"])["state"].clone();
+    home.ok("pause", &["pause", "desk"]);
+    assert_eq!(state(), "paused");
+    home.ok("resume", &["resume", "desk"]);
+    assert_eq!(state(), "running");
+    let denied = home.fails(&["suspend", "desk"]);
+    assert_eq!(denied.kind, "permission-denied");
+    assert!(denied.next.contains("policy.suspend"), "{denied:?}");
+    let none = home.fails(&["stop", "desk", "--discard-state"]);
+    assert_eq!(none.kind, "invalid");
+    home.ok("pause", &["pause", "desk"]);
+    stop_by_force(&home);
+}
+
+#[test]
+fn qemu_saves_no_state_and_says_so() {
+    let Some(home) = qemu("suspend") else { return };
+    home.desk(&hanging());
+    let allowed = std::fs::read_to_string(home.folder().join("desk.toml")).unwrap();
+    let allowed = allowed.replace("\"desk\"\n", "\"deck\"\n") + "[policy]\nsuspend = \"on\"\n";
+    home.file("deck.toml", allowed);
+    home.ok("create", &["create", "deck.toml"]);
+    let started = home.ok("start", &["start", "deck"]);
+    let unsupported = home.fails(&["suspend", "deck"]);
+    assert_eq!(unsupported.kind, "unsupported");
+    assert!(unsupported.all.contains("VMDK"), "{unsupported:?}");
+    assert_eq!(home.ok("status", &["status", "deck"])["state"], "running");
+    home.ok("stop", &["stop", "deck", "--force"]);
+    assert!(!is_there(started["supervisor"].as_u64().unwrap()));
+}
