@@ -16,6 +16,10 @@ pub const MAX_LEN: usize = 16 << 20;
 /// Keys that this version does not know: kept and written back. Flatten it into each struct.
 pub type Unknown = serde_json::Map<String, serde_json::Value>;
 
+/// One step from a version of a file to the next, on its JSON. What it does not understand it leaves
+/// alone: reading the result says what is wrong.
+pub type Upgrade = fn(&mut Unknown);
+
 /// A kind of file and what this version of the library makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
@@ -92,6 +96,15 @@ impl Format {
 /// [`ErrorKind::FromTheFuture`] for a file that asks for a newer reader, [`ErrorKind::Malformed`]
 /// with line, column and the key at fault for anything else. The caller adds the path.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], kind: Kind) -> Result<T> {
+    parse_any(bytes, kind, &[])
+}
+
+/// As [`parse`], for a kind that had other versions: `steps[0]` brings version 1 to 2, and so on. A
+/// file of an older version is as if this one had written it.
+///
+/// # Errors
+/// As there.
+pub fn parse_any<T: DeserializeOwned>(bytes: &[u8], kind: Kind, steps: &[Upgrade]) -> Result<T> {
     #[derive(Deserialize)]
     struct Header {
         format: Format,
@@ -105,18 +118,38 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], kind: Kind) -> Result<T> {
     let no_json = |error: serde_json::Error| malformed(format!("no {} file: {error}", kind.name));
     let header: Header = serde_json::from_slice(bytes).map_err(no_json)?;
     header.format.check(kind)?;
-    serde_json::from_slice(bytes).map_err(no_json)
+    let done = header.format.version as usize - 1;
+    let Some(steps) = steps.get(done..).filter(|steps| !steps.is_empty()) else {
+        return serde_json::from_slice(bytes).map_err(no_json);
+    };
+    let mut file: Unknown = serde_json::from_slice(bytes).map_err(no_json)?;
+    for step in steps {
+        step(&mut file);
+    }
+    let format = Format {
+        unknown: header.format.unknown,
+        ..Format::new(kind)
+    };
+    let format = serde_json::to_value(format).map_err(no_json)?;
+    file.insert("format".to_owned(), format);
+    serde_json::from_value(file.into()).map_err(no_json)
 }
 
 /// The bytes of a file: JSON with a line for each key, and a newline at the end.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] for a value that JSON cannot hold, such as a map whose keys are no
-/// strings.
+/// strings; [`ErrorKind::NoSpace`] for more than [`MAX_LEN`], which nobody would read again.
 pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|error| Error::invalid("a value does not fit into JSON").caused_by(error))?;
     bytes.push(b'\n');
+    if bytes.len() > MAX_LEN {
+        return Err(Error::new(
+            ErrorKind::NoSpace,
+            format!("the file would be over {MAX_LEN} bytes long"),
+        ));
+    }
     Ok(bytes)
 }
 

@@ -113,6 +113,7 @@ fn a_copy_becomes_a_machine_of_its_own() {
             .unwrap()
             .layer(&name("home"))
             .unwrap()
+            .history
             .revisions
             .len();
         states.push(n);

@@ -70,12 +70,13 @@ fn a_layer_of_each_kind_can_be_removed_whatever_it_holds() {
 #[test]
 fn a_removed_layer_gives_its_image_up() {
     let harness = Harness::new();
+    let machine = harness.machine();
     let before = harness.leases();
-    harness
-        .machine()
-        .remove_layer(&name("apps"), Kept::Preserve)
-        .unwrap();
+    machine.remove_layer(&name("apps"), Kept::Preserve).unwrap();
+    assert_eq!(harness.leases(), before, "undo may bring it back");
+    machine.snapshot(&name("home"), None).unwrap();
     assert_eq!(harness.leases(), before - 1);
+    assert!(machine.record().unwrap().removed.is_empty());
 }
 
 #[test]

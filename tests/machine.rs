@@ -112,6 +112,7 @@ fn snapshot_and_rollback_move_one_layer_alone() {
     let reasons: Vec<_> = record
         .layer(&name("home"))
         .unwrap()
+        .history
         .revisions
         .iter()
         .map(|r| r.reason)
@@ -312,12 +313,16 @@ fn a_running_machine_is_busy() {
     harness.run_with(move || {
         let kinds = [
             inner.snapshot(&name("home"), None).unwrap_err().kind(),
-            inner.rejuvenate().unwrap_err().kind(),
+            inner
+                .create_point(&name("now"), None, &[])
+                .unwrap_err()
+                .kind(),
+            inner.undo().unwrap_err().kind(),
             inner.clone().delete().unwrap_err().kind(),
         ];
         found.lock().unwrap().extend(kinds);
     });
-    assert_eq!(*seen.lock().unwrap(), [ErrorKind::Busy; 3]);
+    assert_eq!(*seen.lock().unwrap(), [ErrorKind::Busy; 4]);
     machine.snapshot(&name("home"), None).unwrap();
 }
 
@@ -360,8 +365,8 @@ fn damaged_records_are_refused_and_never_touched() {
     let path = harness.machine().folder().join("machine.json");
     let good = std::fs::read_to_string(&path).unwrap();
     let future = good
-        .replacen("\"min-reader\": 1", "\"min-reader\": 9", 1)
-        .replacen("\"version\": 1", "\"version\": 9", 1);
+        .replacen("\"min-reader\": 2", "\"min-reader\": 9", 1)
+        .replacen("\"version\": 2", "\"version\": 9", 1);
     let cases = [
         (future, ErrorKind::FromTheFuture),
         (good[..good.len() / 2].to_owned(), ErrorKind::Malformed),

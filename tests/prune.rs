@@ -114,6 +114,8 @@ fn images_go_once_no_revision_lies_on_them() {
         .unwrap();
     assert_eq!(harness.read("apps", 1), Content::Byte(0x06));
     machine.remove_layer(&name("apps"), Kept::Preserve).unwrap();
+    assert!(kinds(&prune(&harness)).is_empty(), "undo may bring it back");
+    machine.snapshot(&name("home"), None).unwrap();
     let pruned = prune(&harness);
     assert_eq!(kinds(&pruned)["image"], 2);
     harness.check_images();
@@ -209,8 +211,8 @@ fn a_machine_that_cannot_be_read_keeps_all_that_it_may_need() {
     let good = fs::read(&path).unwrap();
     let future = String::from_utf8(good.clone()).unwrap();
     let future = future
-        .replace("\"min-reader\": 1", "\"min-reader\": 99")
-        .replace("\"version\": 1", "\"version\": 99");
+        .replace("\"min-reader\": 2", "\"min-reader\": 99")
+        .replace("\"version\": 2", "\"version\": 99");
     for bad in [&good[..good.len() / 3], b"", b"{}", future.as_bytes()] {
         fs::write(&path, bad).unwrap();
         let stray = harness

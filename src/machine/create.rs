@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::files::Files;
 use super::folder::Machine;
+use super::layer::{Head, LayerState};
 use super::record::{HardwareRecord, KIND, Record};
-use super::revision::{Head, LayerState, Use};
 use super::start::partition;
 use crate::chain::Family;
 use crate::error::{Error, ErrorKind, Result};
@@ -187,10 +187,9 @@ impl Machine {
         sync_dir(&self.store().machines_folder())?;
         remove_dir(&gone)?;
         self.store().forget_id(record.id)?;
-        let layers = record.layers.iter().chain(&record.removed);
-        for revision in layers.flat_map(|layer| &layer.revisions) {
+        for digest in record.images() {
             // An image that is gone has no lease either.
-            if let Ok(image) = self.store().image(&revision.image) {
+            if let Ok(image) = self.store().image(&digest) {
                 image.remove_lease(record.id)?;
             }
         }
@@ -275,6 +274,10 @@ fn new_record(
         hardware: HardwareRecord::new(&slot::assign(spec, &slot::Ports::new())?),
         layers: Vec::new(),
         removed: Vec::new(),
+        next: Vec::new(),
+        points: Vec::new(),
+        last: None,
+        retention: None,
         session: None,
         run: None,
         ended: None,
@@ -285,17 +288,11 @@ fn new_record(
         if layer.image.is_some() {
             layer.image = Some(image.meta.digest.to_string());
         }
-        let head = Head {
-            generation: record.next_generation(),
-            family,
-            usage: Use::Untouched,
-        };
-        record.layers.push(LayerState::new(
-            layer,
-            image.meta.digest,
-            head,
-            record.created,
-        ));
+        let head = Head::new(record.next_generation(), family);
+        let made = record.created;
+        record
+            .layers
+            .push(LayerState::new(layer, 1, image.meta.digest, head, made));
     }
     Ok(record)
 }

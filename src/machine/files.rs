@@ -3,7 +3,7 @@
 //! Nothing here changes the record; callers make files first, then save, then remove.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, FileType};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,9 @@ use stratavm_disk::fs::{Access, set_access};
 use stratavm_disk::{Durability, ErrorKind as DiskErrorKind, ImageSpec};
 
 use super::folder::Machine;
+use super::layer::LayerState;
 use super::record::Record;
-use super::revision::{Delta, LayerState, Revision};
+use super::revision::DeltaId;
 use crate::chain::{DiskName, Family};
 use crate::error::{Error, Result};
 use crate::hypervisor::Product;
@@ -93,7 +94,7 @@ impl<'a> Files<'a> {
     /// Makes what the head of `layer` needs and is not there: folder, base descriptor and head
     /// files. The caller has given the head a new generation, so no file is ever made twice.
     pub(super) fn make_head(&self, record: &Record, layer: &LayerState) -> Result<()> {
-        let head = layer.head;
+        let head = &layer.head;
         let revision = layer.current()?;
         let layout = self.layout(record, layer.disk(), head.family);
         let image = self.image(&revision.image)?;
@@ -122,7 +123,8 @@ impl<'a> Files<'a> {
                 seal(&path)?;
             }
         }
-        let parent = revision.deltas.last().map(|delta| delta.generation);
+        let parent = layer.history.top(revision.n);
+        let parent = parent.map(|delta| delta.generation);
         // A run that was cut short leaves a discarded head with what its guest wrote, and nobody
         // may rely on it any more. A kept head is never made anew over what it holds.
         let stale = match layer.spec.effective_writes() {
@@ -147,7 +149,7 @@ impl<'a> Files<'a> {
         &self,
         record: &Record,
         disk: &DiskName,
-        delta: Delta,
+        delta: DeltaId,
         image: &ImageDigest,
     ) -> Result<Vec<PathBuf>> {
         let layout = self.layout(record, disk.clone(), delta.family);
@@ -163,20 +165,13 @@ impl<'a> Files<'a> {
     }
 
     /// The frozen deltas below the head of `layer`, with the revisions that froze them.
-    pub(super) fn frozen(layer: &LayerState, revision: &Revision) -> Vec<FrozenRef> {
-        let frozen_by = |delta: &Delta| {
-            let holds = |r: &&Revision| r.deltas.last() == Some(delta);
-            layer
-                .revisions
-                .iter()
-                .find(holds)
-                .map_or(revision.n, |r| r.n)
-        };
-        let deltas = revision.deltas.iter();
-        deltas
-            .map(|d| FrozenRef {
-                revision: frozen_by(d),
-                generation: d.generation,
+    pub(super) fn frozen(layer: &LayerState) -> Vec<FrozenRef> {
+        let chain = layer.history.chain(layer.history.current);
+        chain
+            .into_iter()
+            .map(|link| FrozenRef {
+                revision: link.revision,
+                generation: link.delta.generation,
             })
             .collect()
     }
@@ -196,27 +191,40 @@ impl<'a> Files<'a> {
     /// The files that the record refers to.
     pub(super) fn live(&self, record: &Record) -> Result<HashSet<PathBuf>> {
         let mut live = HashSet::new();
-        for layer in record.layers.iter().chain(&record.removed) {
-            let disk = layer.disk();
-            let image = layer.current()?.image;
-            let head = Delta {
-                generation: layer.head.generation,
-                family: layer.head.family,
-            };
-            live.extend(self.head_paths(record, &disk, head, &image)?);
-            for revision in &layer.revisions {
-                let layout = self.layout(record, disk.clone(), Family::Vmdk);
-                live.extend(layout.base_paths(&revision.image));
-                for delta in &revision.deltas {
-                    live.extend(self.head_paths(record, &disk, *delta, &revision.image)?);
-                }
+        for layer in &record.layers {
+            let (disk, image) = (layer.disk(), layer.current()?.image);
+            live.extend(self.head_paths(record, &disk, layer.head.delta(), &image)?);
+            let images = layer.history.revisions.iter().map(|r| r.image);
+            self.keep_bases(record, &disk, images.collect(), &mut live);
+        }
+        for layer in &record.removed {
+            // Without deltas on it a descriptor is made again with the next head.
+            let images = layer.history.deltas().map(|(revision, _)| revision.image);
+            self.keep_bases(record, &layer.disk(), images.collect(), &mut live);
+        }
+        for (name, history) in record.histories() {
+            let disk = DiskName::from(name.clone());
+            for (revision, delta) in history.deltas() {
+                live.extend(self.head_paths(record, &disk, delta, &revision.image)?);
             }
         }
-        if let Some(session) = record.session {
+        if let Some(session) = &record.session {
             let layout = self.layout(record, DiskName::Session, session.family);
             live.extend(layout.session_chain(0, None, session.generation).files());
         }
         Ok(live)
+    }
+
+    /// Adds the descriptors over these images to what is live.
+    fn keep_bases(
+        &self,
+        record: &Record,
+        disk: &DiskName,
+        images: BTreeSet<ImageDigest>,
+        live: &mut HashSet<PathBuf>,
+    ) {
+        let layout = self.layout(record, disk.clone(), Family::Vmdk);
+        live.extend(images.iter().flat_map(|image| layout.base_paths(image)));
     }
 
     /// The files below the layers' folder that are not among the `live` ones.

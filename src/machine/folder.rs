@@ -8,9 +8,9 @@ use stratavm_disk::Durability;
 
 use super::ended::EndRecord;
 use super::files::Files;
+use super::layer::LayerState;
 use super::record::Record;
 use super::recover::forget_discarded;
-use super::revision::LayerState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hypervisor::Product;
 use crate::resolved::Paths;
@@ -161,20 +161,41 @@ impl Machine {
     pub(super) fn run_lock(&self) -> Result<FileLock> {
         FileLock::try_exclusive(&self.folder().join("run.lock")).map_err(|error| {
             match error.kind() {
-                ErrorKind::Busy => {
-                    Error::new(ErrorKind::Busy, format!("machine {} is running", self.name))
-                        .next(format!("stratavm stop {}", self.name))
-                }
+                ErrorKind::Busy => self.is_busy(),
                 _ => error,
             }
         })
     }
 
+    fn is_busy(&self) -> Error {
+        Error::new(ErrorKind::Busy, format!("machine {} is running", self.name))
+            .next(format!("stratavm stop {}", self.name))
+    }
+
     /// Locks the machine for a change while it is off. A run whose supervisor is gone is over if
     /// the kernel proves it; where only the product knows, the change is refused.
     pub(super) fn lock_off(&self) -> Result<OffLock> {
+        match self.lock_any()? {
+            Locked::Off(off) => Ok(off),
+            Locked::Running(_) => Err(self.is_busy()),
+        }
+    }
+
+    /// Locks the machine for a change, whether it runs or not: one that runs is changed by its next
+    /// start.
+    pub(super) fn lock_any(&self) -> Result<Locked> {
         let lock = self.lock()?;
-        let run = self.run_lock()?;
+        let run = match self.run_lock() {
+            Ok(run) => run,
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                let record = self.record()?;
+                return Ok(Locked::Running(RunningLock {
+                    record,
+                    _lock: lock,
+                }));
+            }
+            Err(error) => return Err(error),
+        };
         let mut record = self.record()?;
         self.note_place(&record);
         if let Some(over) = record.run.take() {
@@ -187,11 +208,11 @@ impl Machine {
                 tracing::warn!(machine = %self.name, %error, "a run that is over stays recorded");
             }
         }
-        Ok(OffLock {
+        Ok(Locked::Off(OffLock {
             record,
             _lock: lock,
             _run: run,
-        })
+        }))
     }
 
     /// Removes what a change that failed has left behind. The record on disk says what that is,
@@ -242,4 +263,16 @@ pub(super) struct OffLock {
     // Dropped in this order: who gets the short lock must not find the long one taken by us.
     _run: FileLock,
     _lock: FileLock,
+}
+
+/// A machine that somebody runs, whose record nobody else changes while this is held.
+pub(super) struct RunningLock {
+    pub(super) record: Record,
+    _lock: FileLock,
+}
+
+/// A machine that is locked for a change.
+pub(super) enum Locked {
+    Off(OffLock),
+    Running(RunningLock),
 }

@@ -3,63 +3,34 @@
 //! VirtualBox does not change the content id of a head that a guest wrote to, and VMware refuses a
 //! child whose parent's id is stale. So every frozen head gets a fresh id of its own first.
 
-use super::files::Files;
-use super::record::Record;
-use super::revision::{Delta, Head, LayerState, NewRevision, Reason, Use};
-use crate::chain::Family;
-use crate::error::Result;
-use crate::spec::Name;
-use crate::timestamp::Timestamp;
 use stratavm_disk::Durability;
 
-impl Files<'_> {
-    /// Freezes the head of the layer called `name` as a new current revision, and gives the layer
-    /// a new head that is yet to be made. A head that was never started holds nothing: then the
-    /// revision has the deltas of the one below, and the head stays. Answers the revision.
-    pub(super) fn freeze(
-        &self,
-        record: &mut Record,
-        name: &Name,
-        label: Option<String>,
-        reason: Reason,
-    ) -> Result<u64> {
-        let layer = record.layer(name)?.clone();
-        let current = layer.current()?;
-        let mut deltas = current.deltas.clone();
-        let image = current.image;
-        if layer.head.usage == Use::Started {
-            let delta = Delta {
-                generation: layer.head.generation,
-                family: layer.head.family,
-            };
-            self.seal_head(record, &layer, delta)?;
-            deltas.push(delta);
-            let generation = record.next_generation();
-            record.layer_mut(name)?.head = Head {
-                generation,
-                family: layer.head.family,
-                usage: Use::Untouched,
-            };
-        }
-        let change = NewRevision {
-            image,
-            deltas,
-            time: Timestamp::now(),
-            label,
-            reason,
-        };
-        Ok(record.layer_mut(name)?.push(change))
-    }
+use super::files::{Files, seal};
+use super::record::Record;
+use super::revision::{DeltaId, History};
+use crate::chain::{DiskName, Family};
+use crate::error::Result;
+use crate::image::ImageDigest;
+use crate::spec::Name;
 
+/// How many of a layer's newest deltas are looked at by each change. One change freezes one or two;
+/// looking at all would make each change slower than the one before.
+const NEWEST: usize = 8;
+
+impl Files<'_> {
     /// Gives the head its frozen content id, durably. Harmless if nothing follows: a head has no
     /// child, so nobody knows the old one.
-    fn seal_head(&self, record: &Record, layer: &LayerState, delta: Delta) -> Result<()> {
-        let disk = layer.disk();
-        let image = layer.current()?.image;
-        for path in self.head_paths(record, &disk, delta, &image)? {
+    pub(super) fn seal_head(
+        &self,
+        record: &Record,
+        disk: &DiskName,
+        delta: DeltaId,
+        image: &ImageDigest,
+    ) -> Result<()> {
+        for path in self.head_paths(record, disk, delta, image)? {
             match delta.family {
                 Family::Vmdk => {
-                    let cid = record.identity().frozen_cid(&disk, delta.generation);
+                    let cid = record.identity().frozen_cid(disk, delta.generation);
                     stratavm_disk::vmdk::renew_cid(&path, cid, Durability::Synced)?;
                 }
                 // These files carry no links; what the guest wrote must be on disk all the same.
@@ -78,20 +49,28 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Takes the permission to write from every frozen delta. Done after the record was saved:
-    /// before, a file may still be somebody's head. What fails is tried again by the next change.
+    /// Takes the permission to write from the newest frozen deltas. Done after the record was saved:
+    /// before, a file may still be somebody's head. What fails is tried again by the next changes.
     pub(super) fn seal_frozen(&self, record: &Record) {
-        for layer in record.layers.iter().chain(&record.removed) {
-            for revision in &layer.revisions {
-                for delta in &revision.deltas {
-                    let paths = self.head_paths(record, &layer.disk(), *delta, &revision.image);
-                    let sealed = paths
-                        .and_then(|paths| paths.iter().try_for_each(|p| super::files::seal(p)));
-                    if let Err(error) = sealed {
-                        tracing::warn!(machine = %record.name, %error, "a frozen file can still be written to");
-                    }
-                }
+        for (name, history) in record.histories() {
+            if let Err(error) = self.seal_newest(record, name, history) {
+                tracing::warn!(machine = %record.name, %error, "a frozen file can still be written to");
             }
         }
+    }
+
+    fn seal_newest(&self, record: &Record, name: &Name, history: &History) -> Result<()> {
+        let disk = DiskName::from(name.clone());
+        let newest = history.revisions.iter().rev();
+        let newest = newest.flat_map(|revision| {
+            let deltas = revision.deltas.iter().rev();
+            deltas.map(move |delta| (delta.id, revision.image))
+        });
+        for (delta, image) in newest.take(NEWEST) {
+            for path in self.head_paths(record, &disk, delta, &image)? {
+                seal(&path)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! the caller: [`super::repair`] for machines of the store, [`super::adopt`] for folders that came
 //! from somewhere else. Paths that a file names are compared, never opened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -13,11 +13,11 @@ use stratavm_disk::vmdk::{Cid, ParentLink};
 use stratavm_disk::{Format, ImageInfo, ImageSpec, VmdkInfo};
 
 use super::files::Files;
+use super::layer::{AnyLayer, Use};
 use super::record::Record;
-use super::revision::{Delta, LayerState, Use};
+use super::revision::Stacked;
 use crate::chain::{DiskName, Family};
 use crate::error::Result;
-use crate::image::ImageDigest;
 use crate::layout::{DiskLayout, ImageRef};
 use crate::spec::{Controller, Writes};
 
@@ -73,7 +73,7 @@ pub(crate) enum Trust {
 
 /// What a file of a chain has to be.
 struct Expected<'a> {
-    layer: &'a LayerState,
+    layer: AnyLayer<'a>,
     stage: Stage,
     /// The content id it must have; none: a product may have given it another.
     cid: Option<Cid>,
@@ -89,7 +89,7 @@ impl Files<'_> {
     /// Looks through every file that `record` names and tells `found` what is wrong. The machine's
     /// lock is held, or nobody knows the folder yet.
     pub(super) fn inspect(&self, record: &Record, trust: Trust, found: &mut dyn FnMut(Fault)) {
-        for layer in record.layers.iter().chain(&record.removed) {
+        for layer in record.all_layers() {
             if let Err(error) = self.inspect_layer(record, layer, trust, found) {
                 found(Fault {
                     what: What::Record,
@@ -107,93 +107,73 @@ impl Files<'_> {
     fn inspect_layer(
         &self,
         record: &Record,
-        layer: &LayerState,
+        layer: AnyLayer<'_>,
         trust: Trust,
         found: &mut dyn FnMut(Fault),
     ) -> Result<()> {
         let mut lost = BTreeSet::new();
         let mut bases = BTreeSet::new();
-        // A delta lies on the same parent in every revision: its links say so.
-        let mut parents: BTreeMap<u64, (Option<u64>, ImageDigest)> = BTreeMap::new();
-        let aside = record
-            .removed
-            .iter()
-            .any(|other| std::ptr::eq(other, layer));
-        for revision in &layer.revisions {
-            let image = match self.image(&revision.image) {
-                Ok(image) => image,
-                Err(error) => {
-                    if lost.insert(revision.image) {
-                        found(fault(
-                            layer,
-                            What::ImageMissing,
-                            self.layers(),
-                            with_causes(&error),
-                        ));
-                    }
-                    continue;
-                }
-            };
-            let mut parent = None;
-            for delta in &revision.deltas {
-                let known = parents.insert(delta.generation, (parent, revision.image));
-                match known {
-                    None => {
-                        let layout = self.layout_of(record, layer, delta.family, &image, aside);
-                        let expected = Expected {
-                            layer,
-                            stage: Stage::Frozen,
-                            cid: (delta.family == Family::Vmdk).then(|| {
-                                record
-                                    .identity()
-                                    .frozen_cid(&layer.disk(), delta.generation)
-                            }),
-                        };
-                        self.inspect_delta(
-                            &layout, &image, parent, *delta, &expected, trust, found,
-                        );
-                        if delta.family == Family::Vmdk {
-                            bases.insert(revision.image);
-                        }
-                    }
-                    Some(before) if before == (parent, revision.image) => {}
-                    Some(_) => {
-                        let message = format!(
-                            "two revisions lay the delta of generation {} on different parents",
-                            delta.generation
-                        );
-                        found(fault(layer, What::Record, self.layers(), message));
-                    }
-                }
-                parent = Some(delta.generation);
+        for revision in &layer.history.revisions {
+            if let Err(error) = self.image(&revision.image)
+                && lost.insert(revision.image)
+            {
+                let message = with_causes(&error);
+                found(fault(layer, What::ImageMissing, self.layers(), message));
             }
         }
-        let current = layer.current()?;
-        if let Ok(image) = self.image(&current.image)
-            && !aside
+        let frozen = layer.history.stacked();
+        let frozen = frozen.map(|stacked| (stacked, Stage::Frozen));
+        let current = layer.history.find(layer.history.current);
+        let head = layer.head.zip(current).map(|(head, current)| {
+            let stacked = Stacked {
+                delta: head.delta(),
+                parent: layer.history.top(current.n),
+                image: current.image,
+            };
+            (stacked, Stage::Head)
+        });
+        for (
+            Stacked {
+                delta,
+                parent,
+                image,
+            },
+            stage,
+        ) in frozen.chain(head)
         {
-            let head = layer.head;
-            let layout = self.layout_of(record, layer, head.family, &image, aside);
-            let untouched = head.usage == Use::Untouched && head.family == Family::Vmdk;
+            let Ok(image) = self.image(&image) else {
+                continue;
+            };
+            let (layout, disk) = (
+                self.layout_of(record, layer, delta.family, &image),
+                layer.disk(),
+            );
+            let cid = match stage {
+                Stage::Frozen => Some(record.identity().frozen_cid(&disk, delta.generation)),
+                Stage::Head => {
+                    let untouched = layer.head.is_some_and(|head| head.usage == Use::Untouched);
+                    untouched.then(|| record.identity().head(&disk, delta.generation).cid)
+                }
+            };
             let expected = Expected {
                 layer,
-                stage: Stage::Head,
-                cid: untouched.then(|| record.identity().head(&layer.disk(), head.generation).cid),
+                stage,
+                cid: cid.filter(|_| delta.family == Family::Vmdk),
             };
-            let parent = current.deltas.last().map(|delta| delta.generation);
-            let delta = Delta {
-                generation: head.generation,
-                family: head.family,
-            };
-            self.inspect_delta(&layout, &image, parent, delta, &expected, trust, found);
-            if head.family == Family::Vmdk {
-                bases.insert(current.image);
+            let parent = parent.map(|parent| parent.generation);
+            for (path, spec, _) in layout.head_specs(&image, parent, delta.generation) {
+                if let Some(fault) = inspect_file(&path, &spec, &expected, trust) {
+                    found(fault);
+                }
+            }
+            if delta.family == Family::Vmdk {
+                bases.insert(image.digest);
             }
         }
         if trust == Trust::Own {
             for digest in bases {
                 let image = self.image(&digest)?;
-                let layout = self.layout_of(record, layer, Family::Vmdk, &image, aside);
+                let layout = self.layout_of(record, layer, Family::Vmdk, &image);
                 inspect_base(layer, &layout, &image, found)?;
             }
         }
@@ -205,22 +185,22 @@ impl Files<'_> {
     pub(super) fn layout_of(
         &self,
         record: &Record,
-        layer: &LayerState,
+        layer: AnyLayer<'_>,
         family: Family,
         image: &ImageRef,
-        aside: bool,
     ) -> DiskLayout<'_> {
         let mut layout = self.layout(record, layer.disk(), family);
-        if aside && family == Family::Vmdk && self.was_on_ide(&layout, layer, image) {
+        if layer.head.is_none() && family == Family::Vmdk && self.was_on_ide(&layout, layer, image)
+        {
             layout.controller = Controller::Ide;
         }
         layout
     }
 
-    fn was_on_ide(&self, layout: &DiskLayout<'_>, layer: &LayerState, image: &ImageRef) -> bool {
-        let mut deltas = layer.revisions.iter().flat_map(|revision| &revision.deltas);
-        let first = deltas.find(|delta| delta.family == Family::Vmdk);
-        let specs = first.map(|delta| layout.head_specs(image, None, delta.generation));
+    fn was_on_ide(&self, layout: &DiskLayout<'_>, layer: AnyLayer<'_>, image: &ImageRef) -> bool {
+        let mut deltas = layer.history.deltas();
+        let first = deltas.find(|(_, delta)| delta.family == Family::Vmdk);
+        let specs = first.map(|(_, delta)| layout.head_specs(image, None, delta.generation));
         let path = specs.and_then(|specs| specs.into_iter().next());
         let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
         let info = path
@@ -228,27 +208,6 @@ impl Files<'_> {
             .and_then(|(path, _, _)| stratavm_disk::info(&path).ok());
         let adapter = info.and_then(|info| info.vmdk?.adapter);
         adapter.as_deref() == Some("ide")
-    }
-
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one file of a chain and all that it depends on"
-    )]
-    fn inspect_delta(
-        &self,
-        layout: &DiskLayout<'_>,
-        image: &ImageRef,
-        parent: Option<u64>,
-        delta: Delta,
-        expected: &Expected<'_>,
-        trust: Trust,
-        found: &mut dyn FnMut(Fault),
-    ) {
-        for (path, spec, _) in layout.head_specs(image, parent, delta.generation) {
-            if let Some(fault) = inspect_file(&path, &spec, expected, trust) {
-                found(fault);
-            }
-        }
     }
 }
 
@@ -318,7 +277,8 @@ fn inspect_file(
 /// anew: nothing is lost.
 fn missing(path: &Path, expected: &Expected<'_>) -> Option<Fault> {
     let layer = expected.layer;
-    let kept = layer.spec.effective_writes() == Writes::Keep && layer.head.usage != Use::Untouched;
+    let kept = layer.spec.effective_writes() == Writes::Keep
+        && layer.head.is_some_and(|head| head.usage != Use::Untouched);
     let (message, fix) = match expected.stage {
         Stage::Head if !kept => (
             "the layer's head is missing; it held nothing that is kept",
@@ -472,7 +432,7 @@ fn textual(path: &Path) -> PathBuf {
 }
 
 fn inspect_base(
-    layer: &LayerState,
+    layer: AnyLayer<'_>,
     layout: &DiskLayout<'_>,
     image: &ImageRef,
     found: &mut dyn FnMut(Fault),
@@ -525,7 +485,7 @@ fn names(_: &fs::Metadata) -> u64 {
     1
 }
 
-fn fault(layer: &LayerState, what: What, path: &Path, message: String) -> Fault {
+fn fault(layer: AnyLayer<'_>, what: What, path: &Path, message: String) -> Fault {
     Fault {
         what,
         path: path.to_owned(),

@@ -5,29 +5,42 @@
 //! state or the new one. Running a machine is in `run`.
 
 mod adopt;
+mod annotate;
 mod carry;
+mod change;
 mod create;
+mod edit;
 pub mod ended;
 mod files;
 mod folder;
 mod freeze;
 mod inspect;
+pub mod last;
+pub mod layer;
 mod operations;
 mod place;
+pub mod points;
 pub mod record;
 mod recover;
+pub mod retention;
 pub mod revision;
 mod run;
+mod session;
+pub mod staged;
 mod start;
 mod strays;
+mod undo;
+mod upgrade;
 
 pub(crate) use adopt::ADOPTING;
 pub use adopt::{AdoptOptions, Adopted, Adoption};
+pub use annotate::{Pin, Scope};
 pub use create::CreateOptions;
 pub(crate) use create::{blank, check_ids, digest_of, medium};
 pub use folder::{Console, Machine};
-pub use operations::{Kept, Operation};
+pub use operations::{Operation, When};
 pub use recover::Recovered;
 pub use run::{OnReboot, RunEnd, RunEvent, RunOptions, RunReport, escape};
+pub use staged::Kept;
 pub(crate) use start::{Freshness, manifest_line};
 pub(crate) use strays::Strays;

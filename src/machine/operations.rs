@@ -1,37 +1,31 @@
-//! The layer operations: snapshot, rollback, update, add, remove, rejuvenate.
+//! The layer operations as callers know them: each one ends in one rename of `machine.json`, or, on
+//! a running machine, is staged for the next start.
 //!
-//! Each one changes one layer (rejuvenate: those that reset), makes its new files, and ends in one
-//! rename of `machine.json`. Every other layer's files stay byte for byte what they are.
+//! What they do to a record is in [`super::change`], [`super::session`], [`super::points`] and
+//! [`super::undo`]. Every other layer's files stay byte for byte what they are.
 
-use super::create::check_ids;
-use super::files::Files;
-use super::folder::{Machine, OffLock};
-use super::record::{HardwareRecord, Record};
-use super::revision::{Head, LayerState, NewRevision, Reason, Use};
-use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Image, ImageDigest};
-use crate::slot;
-use crate::spec::{Composition, LayerSpec, Name, Rejuvenate, Writes};
+use super::annotate::check_label;
+use super::edit::Edit;
+use super::folder::{Locked, Machine};
+use super::record::Record;
+use super::revision::Reason;
+use super::staged::{Change, Kept, OperationKind, Staged};
+use crate::error::{Error, Result};
+use crate::format::Unknown;
+use crate::image::ImageDigest;
+use crate::spec::{Composition, LayerSpec, Name, Writes};
 use crate::timestamp::Timestamp;
-
-/// What an operation does with what the guest wrote to the layer since its last revision.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kept {
-    /// Refuse rather than lose anything; keep it as a revision where that is possible.
-    #[default]
-    Preserve,
-    /// Drop it. Older revisions stay.
-    Discard,
-}
 
 /// What an operation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Operation {
+    /// When it takes effect.
+    pub when: When,
     /// The layers whose revision or head changed, in spec order.
     pub layers: Vec<Name>,
-    /// The layer's current revision afterwards; none for operations on several layers.
+    /// The layer's current revision afterwards; none for operations on several layers, and for
+    /// what is staged.
     pub revision: Option<u64>,
     /// The revision that now holds what the guest had written, where one was made for it.
     pub preserved: Option<u64>,
@@ -39,14 +33,41 @@ pub struct Operation {
     pub notes: Vec<String>,
 }
 
+/// When an operation takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum When {
+    /// It is done.
+    Now,
+    /// The machine runs: at the next start, a reboot of the guest included.
+    NextStart,
+}
+
 impl Operation {
-    fn on(layer: &Name, revision: Option<u64>) -> Self {
+    pub(super) fn on(layer: &Name, revision: Option<u64>) -> Self {
         Self {
-            layers: vec![layer.clone()],
             revision,
+            ..Self::over(vec![layer.clone()])
+        }
+    }
+
+    pub(super) fn over(layers: Vec<Name>) -> Self {
+        Self {
+            when: When::Now,
+            layers,
+            revision: None,
             preserved: None,
             notes: Vec::new(),
         }
+    }
+
+    /// The two as one operation.
+    fn and(mut self, other: Self) -> Self {
+        self.layers.extend(other.layers);
+        self.revision = None;
+        self.preserved = None;
+        self.notes.extend(other.notes);
+        self
     }
 }
 
@@ -54,15 +75,20 @@ impl Machine {
     /// Freezes what the guest wrote to `layer` as a revision that can be gone back to.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] while the machine runs; [`ErrorKind::NotFound`] for an unknown layer.
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while the machine runs;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown layer.
     pub fn snapshot(&self, layer: &Name, label: Option<String>) -> Result<Operation> {
-        let mut off = self.lock_off()?;
-        let files = Files::new(self);
-        let n = files.freeze(&mut off.record, layer, label, Reason::Snapshot)?;
-        let state = off.record.layer(layer)?;
+        check_label(label.as_deref())?;
+        let off = self.lock_off()?;
+        let mut edit = Edit::new(self, off.record.clone());
+        let staged = edit.take_staged()?;
+        let n = edit.freeze(layer, label, Reason::Snapshot)?;
+        edit.remember(OperationKind::Snapshot, Vec::new());
         let mut done = Operation::on(layer, Some(n));
+        done.notes = staged.iter().map(done_first).collect();
         // Under `disks` the head holds all that the guest wrote; under `linux` it is overlaid.
-        let overlaid = off.record.spec.guest.composition == Composition::Linux;
+        let overlaid = edit.record.spec.guest.composition == Composition::Linux;
+        let state = edit.record.layer(layer)?;
         if overlaid && state.spec.effective_writes() == Writes::Discard {
             done.notes.push(
                 "the layer's writes are discarded at every start: the snapshot holds what was \
@@ -70,289 +96,177 @@ impl Machine {
                     .to_owned(),
             );
         }
-        self.commit(&off, layer)?;
+        done.notes.extend(edit.commit()?);
         Ok(done)
     }
 
     /// Goes back to revision `to`, or to the parent of the current one. Nothing is deleted: what
-    /// the guest wrote to a kept layer becomes a revision first.
+    /// the guest wrote to a kept layer becomes a revision first. On a running machine this and the
+    /// operations below wait for the next start.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] at the first revision, where there is nothing to go back to;
-    /// [`ErrorKind::NotFound`] for an unknown layer or revision; [`ErrorKind::Busy`].
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) at the first revision, where there is
+    /// nothing to go back to; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown
+    /// layer or revision.
     pub fn rollback(&self, layer: &Name, to: Option<u64>, kept: Kept) -> Result<Operation> {
-        let mut off = self.lock_off()?;
-        let files = Files::new(self);
-        let state = off.record.layer(layer)?;
-        let target = match to {
-            Some(n) => state.revision(n)?.n,
-            None => state.current()?.parent.ok_or_else(|| {
-                Error::invalid(format!("layer {layer} is at its first revision"))
-                    .next(format!("stratavm history {} {layer}", self.name()))
-            })?,
-        };
-        let preserved = self.preserve(&mut off, &files, layer, kept, Reason::BeforeRollback)?;
-        self.fresh_head(&mut off.record, layer, Some(target))?;
-        self.commit(&off, layer)?;
-        let mut done = Operation::on(layer, Some(target));
-        done.preserved = preserved;
-        Ok(done)
+        let layer = layer.clone();
+        self.change(Change::Rollback { layer, to, kept })
     }
 
     /// Gives `layer` another image, as a new revision.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the layer holds kept writes and `kept` does not say to discard
-    /// them: a delta cannot be put on another image.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the layer holds kept writes and `kept`
+    /// does not say to discard them: a delta cannot be put on another image.
     pub fn update(&self, layer: &Name, image: &ImageDigest, kept: Kept) -> Result<Operation> {
-        let mut off = self.lock_off()?;
-        let files = Files::new(self);
-        let state = off.record.layer(layer)?;
-        let current = state.current()?;
-        if state.spec.effective_writes() == Writes::Keep {
-            let writes = !current.deltas.is_empty() || state.head.usage == Use::Started;
-            if writes && kept == Kept::Preserve {
-                return Err(Error::invalid(format!(
-                    "layer {layer} holds what the guest wrote, which does not fit on another image"
-                ))
-                .next(
-                    "say --discard-writes to start anew; the revisions so far can be gone back to",
-                ));
-            }
-        }
-        let _shared = self.store().lock_shared()?;
-        let found = self.store().image(image)?;
-        self.check_layer_image(&off.record, layer, &state.spec, &found)?;
-        let same = current.image == *image && current.deltas.is_empty();
-        if same && state.head.usage == Use::Untouched {
-            let mut done = Operation::on(layer, Some(current.n));
-            done.layers.clear();
-            done.notes
-                .push("the layer has this image already".to_owned());
-            return Ok(done);
-        }
-        // The writes of the old head stay reachable: the guest's own, unless told to drop them.
-        let preserved = self.preserve(&mut off, &files, layer, kept, Reason::BeforeUpdate)?;
-        let change = NewRevision {
-            image: *image,
-            deltas: Vec::new(),
-            time: Timestamp::now(),
-            label: None,
-            reason: Reason::Update,
-        };
-        let state = off.record.layer_mut(layer)?;
-        let n = state.push(change);
-        state.spec.image = Some(image.to_string());
-        state.spec.size = None;
-        self.fresh_head(&mut off.record, layer, None)?;
-        self.commit_on(&off, layer, &found)?;
-        let mut done = Operation::on(layer, Some(n));
-        done.preserved = preserved;
-        Ok(done)
+        let (layer, image) = (layer.clone(), *image);
+        self.change(Change::Update { layer, image, kept })
     }
 
     /// Adds a layer at the end, on the lowest free port.
     ///
     /// # Errors
-    /// [`ErrorKind::Exists`] if there is a layer of that name; whatever is wrong with the spec
-    /// that would come out.
+    /// [`ErrorKind::Exists`](crate::ErrorKind::Exists) if there is a layer of that name; whatever
+    /// is wrong with the spec that would come out.
     pub fn add_layer(&self, layer: &LayerSpec, image: &ImageDigest) -> Result<Operation> {
-        let mut off = self.lock_off()?;
-        let record = &mut off.record;
-        if record
-            .layers
-            .iter()
-            .any(|state| *state.name() == layer.name)
-        {
-            return Err(Error::new(
-                ErrorKind::Exists,
-                format!("machine {} has a layer {} already", self.name(), layer.name),
-            ));
-        }
-        let mut spec = record.full_spec();
-        spec.layers.push(layer.clone());
-        spec.validate()?;
-        let ports = slot::assign(&spec, &record.hardware.ports())?;
-        let _shared = self.store().lock_shared()?;
-        let found = self.store().image(image)?;
-        self.check_layer_image(record, &layer.name, layer, &found)?;
-        record.hardware = HardwareRecord::new(&ports);
-        let head = Head {
-            generation: record.next_generation(),
-            family: record.family,
-            usage: Use::Untouched,
-        };
-        record.layers.push(LayerState::new(
-            layer.clone(),
-            *image,
-            head,
-            Timestamp::now(),
-        ));
-        self.commit_on(&off, &layer.name, &found)?;
-        Ok(Operation::on(&layer.name, Some(1)))
+        let (layer, image) = (Box::new(layer.clone()), *image);
+        self.change(Change::Add { layer, image })
+    }
+
+    /// Takes back a layer that was removed, as it was: with its revisions, on its port if that is
+    /// free, or else on the lowest free one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no such layer is kept aside;
+    /// [`ErrorKind::Exists`](crate::ErrorKind::Exists) if there is another one of that name.
+    pub fn take_back_layer(&self, layer: &Name) -> Result<Operation> {
+        let layer = layer.clone();
+        self.change(Change::TakeBack { layer })
     }
 
     /// Removes a layer; its port becomes free. What the guest wrote to a kept layer is kept aside
     /// in the machine, with all its revisions, until it is pruned.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for the operating system's layer; [`ErrorKind::NotFound`].
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for the operating system's layer;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound).
     pub fn remove_layer(&self, layer: &Name, kept: Kept) -> Result<Operation> {
-        let mut off = self.lock_off()?;
-        let files = Files::new(self);
-        let mut spec = off.record.full_spec();
-        off.record.layer(layer)?;
-        spec.layers.retain(|other| other.name != *layer);
-        spec.validate()?;
-        let preserved = self.preserve(&mut off, &files, layer, kept, Reason::BeforeRemove)?;
-        let record = &mut off.record;
-        let before = record.images();
-        let index = record.layers.iter().position(|state| state.name() == layer);
-        let removed = index.map(|index| record.layers.remove(index));
-        record
-            .hardware
-            .ports
-            .retain(|entry| entry.disk.as_str() != layer.as_str());
-        let mut done = Operation::on(layer, None);
-        if let Some(mut removed) = removed {
-            let holds = |state: &LayerState| state.revisions.iter().any(|r| !r.deltas.is_empty());
-            if kept == Kept::Preserve && holds(&removed) {
-                // What is aside has no head: one is made when the layer is taken back.
-                removed.head.generation = record.next_generation();
-                removed.head.usage = Use::Untouched;
-                record.removed.push(removed);
-                done.notes
-                    .push("what the guest wrote to it is kept aside".to_owned());
-            }
-        }
-        self.conclude(record, Ok(()))?;
-        let after = record.images();
-        for image in before.difference(&after) {
-            // A lease too many keeps an image longer than it need be: no reason for an error.
-            if let Ok(image) = self.store().image(image) {
-                let _ = image.remove_lease(record.id);
-            }
-        }
-        done.preserved = preserved;
-        Ok(done)
+        let layer = layer.clone();
+        self.change(Change::Remove { layer, kept })
     }
 
     /// Brings every layer that resets back to its newest clean revision: one that was created,
     /// updated or imported, never a snapshot. All others stay byte for byte what they are.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] while the machine runs.
+    /// What the file system says.
     pub fn rejuvenate(&self) -> Result<Operation> {
-        let mut off = self.lock_off()?;
-        let resets = |state: &&LayerState| state.spec.effective_rejuvenate() == Rejuvenate::Reset;
-        let targets: Vec<_> = off
-            .record
-            .layers
-            .iter()
-            .filter(resets)
-            .filter_map(|state| state.clean().map(|clean| (state, clean.n)))
-            .filter(|(state, clean)| state.current != *clean || state.head.usage == Use::Started)
-            .map(|(state, clean)| (state.name().clone(), clean))
-            .collect();
-        for (layer, clean) in &targets {
-            self.fresh_head(&mut off.record, layer, Some(*clean))?;
-        }
-        let files = Files::new(self);
-        if !targets.is_empty() {
-            let made = targets
-                .iter()
-                .try_for_each(|(layer, _)| files.make_head(&off.record, off.record.layer(layer)?));
-            self.conclude(&off.record, made)?;
-        }
-        let layers = targets.into_iter().map(|(layer, _)| layer).collect();
-        Ok(Operation {
-            layers,
-            revision: None,
-            preserved: None,
-            notes: Vec::new(),
-        })
+        self.change(Change::Rejuvenate)
     }
 
-    /// Checks `image` as the new base of the layer called `name` among the machine's others.
-    fn check_layer_image(
-        &self,
-        record: &Record,
-        name: &Name,
-        layer: &LayerSpec,
-        image: &Image,
-    ) -> Result<()> {
-        let mut others = Vec::new();
-        for state in record.layers.iter().filter(|state| state.name() != name) {
-            let base = self.store().image(&state.current()?.image)?;
-            others.push((&state.spec, base.meta.partitions));
+    /// Takes back the last layer operation, or the last one that is staged: each layer shows the
+    /// guest again what it showed before. What the guest wrote since to a kept layer becomes a
+    /// revision, so that nothing is lost; an undo can be taken back too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where there is nothing to take back, or it
+    /// cannot be; [`ErrorKind::Busy`](crate::ErrorKind::Busy) while the machine runs and nothing is
+    /// staged.
+    pub fn undo(&self) -> Result<Operation> {
+        if let Some(done) = self.unstage()? {
+            return Ok(done);
         }
-        let mine = (layer, image.meta.partitions.as_slice());
-        let others = others
-            .iter()
-            .map(|(spec, partitions)| (*spec, partitions.as_slice()));
-        check_ids(&record.spec, others.chain([mine]))
+        let off = self.lock_off()?;
+        let mut edit = Edit::new(self, off.record.clone());
+        let mut done = edit.undo()?;
+        done.notes.extend(edit.commit()?);
+        Ok(done)
     }
 
-    /// Freezes the head of a kept layer that was started, unless the caller wants it dropped.
-    /// `current` is where it was before: the frozen head is a leaf beside what follows.
-    fn preserve(
-        &self,
-        off: &mut OffLock,
-        files: &Files<'_>,
-        layer: &Name,
-        kept: Kept,
-        reason: Reason,
-    ) -> Result<Option<u64>> {
-        let state = off.record.layer(layer)?;
-        let keeps = state.spec.effective_writes() == Writes::Keep;
-        if !keeps || state.head.usage == Use::Untouched || kept == Kept::Discard {
+    /// Drops the last change that is staged, if there is one.
+    fn unstage(&self) -> Result<Option<Operation>> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        let edit = Edit::new(self, record.clone());
+        let Some(dropped) = record.next.pop() else {
             return Ok(None);
-        }
-        let before = state.current;
-        let n = files.freeze(&mut off.record, layer, None, reason)?;
-        off.record.layer_mut(layer)?.current = before;
-        Ok(Some(n))
-    }
-
-    /// Gives a layer a new, untouched head, on revision `to` or the current one.
-    fn fresh_head(&self, record: &mut Record, layer: &Name, to: Option<u64>) -> Result<()> {
-        let generation = record.next_generation();
-        let family = record.family;
-        let state = record.layer_mut(layer)?;
-        if let Some(n) = to {
-            state.current = n;
-        }
-        let family = state
-            .current()?
-            .deltas
-            .last()
-            .map_or(family, |delta| delta.family);
-        state.head = Head {
-            generation,
-            family,
-            usage: Use::Untouched,
         };
-        Ok(())
+        self.save(&record)?;
+        edit.release();
+        let mut done = Operation::over(dropped.change.layer().cloned().into_iter().collect());
+        done.notes
+            .push(format!("the staged {} is taken back", dropped.change));
+        Ok(Some(done))
     }
 
-    /// Makes the new head of `layer`, saves, and removes what nothing refers to any more.
-    fn commit(&self, off: &OffLock, layer: &Name) -> Result<()> {
-        let made = Files::new(self).make_head(&off.record, off.record.layer(layer)?);
-        self.conclude(&off.record, made)
+    /// Makes a change now, or stages it.
+    pub(super) fn change(&self, change: Change) -> Result<Operation> {
+        self.change_all(vec![change])
     }
 
-    /// As [`commit`](Self::commit), for a layer that is new on `image`: the image is reserved first.
-    fn commit_on(&self, off: &OffLock, layer: &Name, image: &Image) -> Result<()> {
-        let reserved = image.add_lease(off.record.id);
-        let done = reserved.and_then(|()| self.commit(off, layer));
-        let refers = |record: Record| {
-            let mut layers = record.layers.into_iter().chain(record.removed);
-            layers.any(|state| state.revisions.iter().any(|r| r.image == image.meta.digest))
+    /// Makes changes in one step, or stages them.
+    pub(super) fn change_all(&self, changes: Vec<Change>) -> Result<Operation> {
+        let off = match self.lock_any()? {
+            Locked::Running(running) => return self.stage(running.record.clone(), changes),
+            Locked::Off(off) => off,
         };
-        if done.is_err() && self.record().is_ok_and(|record| !refers(record)) {
-            // A lease too many keeps an image longer than it need be: no reason for another error.
-            let _ = image.remove_lease(off.record.id);
+        let mut edit = Edit::new(self, off.record.clone());
+        let staged = edit.take_staged()?;
+        let mut done = edit.apply_all(&changes)?;
+        if done.layers.is_empty() && staged.is_empty() {
+            return Ok(done);
         }
-        done
+        done.notes.extend(staged.iter().map(done_first));
+        done.notes.extend(edit.commit()?);
+        Ok(done)
     }
+
+    /// Records changes of a running machine for its next start, after trying them.
+    fn stage(&self, mut record: Record, changes: Vec<Change>) -> Result<Operation> {
+        let mut trial = Edit::new(self, record.clone());
+        trial.take_staged()?;
+        let mut done = trial.apply_all(&changes)?;
+        done.when = When::NextStart;
+        (done.revision, done.preserved) = (None, None);
+        if done.layers.is_empty() {
+            return Ok(done);
+        }
+        for change in changes {
+            let staged = Staged {
+                change,
+                time: Timestamp::now(),
+                unknown: Unknown::new(),
+            };
+            let decided = record.next.iter().take_while(|s| s.change.is_decision());
+            let place = match staged.change.is_decision() {
+                true => decided.count(),
+                false => record.next.len(),
+            };
+            record.next.insert(place, staged);
+        }
+        trial.reserve(&record)?;
+        let saved = self.save(&record);
+        if saved.is_err() {
+            trial.release();
+        }
+        saved.map(|()| done)
+    }
+}
+
+impl Edit<'_> {
+    fn apply_all(&mut self, changes: &[Change]) -> Result<Operation> {
+        let mut all: Option<Operation> = None;
+        for change in changes {
+            let done = self.apply(change)?;
+            all = Some(match all {
+                Some(before) => before.and(done),
+                None => done,
+            });
+        }
+        all.ok_or_else(|| Error::invalid("no layer is named").next("name a layer"))
+    }
+}
+
+fn done_first(change: &Change) -> String {
+    format!("what was staged is done first: {change}")
 }

@@ -3,13 +3,19 @@
 //! Its types, and reading them from bytes with every rule checked. Replacing the file is in
 //! `super::folder`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ended::EndRecord;
-use super::revision::LayerState;
+use super::last::LastOperation;
+use super::layer::{AnyLayer, LayerState, RemovedLayer};
+use super::points::Point;
+use super::retention::Retention;
+use super::revision::History;
+use super::staged::Staged;
+use super::upgrade;
 use crate::capability::Lifetime;
 use crate::chain::{DiskName, Family};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,8 +30,8 @@ use crate::timestamp::Timestamp;
 /// The format of `machine.json`.
 pub(super) const KIND: Kind = Kind {
     name: "stratavm-machine",
-    version: 1,
-    min_reader: 1,
+    version: 2,
+    min_reader: 2,
 };
 
 /// Counters of a real machine stay far below this; one above it would overflow.
@@ -54,9 +60,21 @@ pub struct Record {
     pub hardware: HardwareRecord,
     /// The layers, in spec order.
     pub layers: Vec<LayerState>,
-    /// Layers that were removed while they held kept writes.
+    /// Layers that were removed and can be taken back, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub removed: Vec<LayerState>,
+    pub removed: Vec<RemovedLayer>,
+    /// What is to be done at the next start, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<Staged>,
+    /// Named states of several layers, in the order in which they were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// The last layer operation, which can be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastOperation>,
+    /// Which revisions are kept; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// The session disk of the last start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionRecord>,
@@ -78,6 +96,9 @@ pub struct Record {
 pub struct HardwareRecord {
     /// The ports of the disks.
     pub ports: Vec<DiskPort>,
+    /// Keys of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 impl HardwareRecord {
@@ -87,9 +108,11 @@ impl HardwareRecord {
         let entry = |(disk, port): (&DiskName, &Port)| DiskPort {
             disk: disk.clone(),
             port: *port,
+            unknown: Unknown::new(),
         };
         Self {
             ports: ports.iter().map(entry).collect(),
+            unknown: Unknown::new(),
         }
     }
 
@@ -112,16 +135,22 @@ pub struct DiskPort {
     /// Its port.
     #[serde(flatten)]
     pub port: Port,
+    /// Keys of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// The session disk of a start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SessionRecord {
     /// The generation that it was made as.
     pub generation: u64,
     /// The family of its file.
     pub family: Family,
+    /// Keys of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A run: written before the product is started, cleared once the machine is off.
@@ -156,6 +185,9 @@ pub struct RunRecord {
     /// When the present supervisor took over a machine that ran already: UTC, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached: Option<Timestamp>,
+    /// Keys of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// How far a run has come.
@@ -188,6 +220,7 @@ impl RunRecord {
             phase: RunPhase::default(),
             lifetime: Lifetime::default(),
             attached: None,
+            unknown: Unknown::new(),
         }
     }
 }
@@ -200,16 +233,20 @@ pub struct HeadRecord {
     pub disk: DiskName,
     /// The head's generation.
     pub generation: u64,
+    /// Keys of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 impl Record {
-    /// Reads and checks a record. Pure: nothing is allocated that is larger than the input.
+    /// Reads and checks a record of this version or an older one. Pure: nothing is allocated that
+    /// is much larger than the input.
     ///
     /// # Errors
     /// [`ErrorKind::FromTheFuture`] if it needs a newer reader, [`ErrorKind::Malformed`] with the
     /// line and column, or the rule it breaks.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let record: Self = format::parse(bytes, KIND)?;
+        let record: Self = format::parse_any(bytes, KIND, upgrade::STEPS)?;
         record
             .check()
             .map_err(|rule| Error::new(ErrorKind::Malformed, rule))?;
@@ -226,17 +263,11 @@ impl Record {
     }
 
     fn check(&self) -> Result<(), String> {
-        let most = self.layers.iter().map(|layer| layer.next_revision).max();
-        if self.generation > MOST || most > Some(MOST) {
-            return Err("a counter is beyond what any machine reaches".to_owned());
-        }
         self.full_spec()
             .validate()
             .map_err(|faults| format!("the machine's spec breaks a rule: {faults}"))?;
         let mut names = BTreeSet::new();
-        let mut generations = BTreeSet::new();
         for layer in &self.layers {
-            layer.check()?;
             if !names.insert(layer.name()) {
                 return Err(format!("two layers are called {}", layer.name()));
             }
@@ -249,34 +280,72 @@ impl Record {
                 return Err(format!("layer {} has no port", layer.name()));
             }
         }
-        for layer in self.layers.iter().chain(&self.removed) {
-            if !generations.insert(layer.head.generation) {
-                return Err(format!(
-                    "two heads have generation {}",
-                    layer.head.generation
-                ));
-            }
-            let deltas = layer.revisions.iter().flat_map(|revision| &revision.deltas);
-            let newest = deltas
-                .map(|d| d.generation)
-                .chain([layer.head.generation])
-                .max();
-            if newest > Some(self.generation) {
-                return Err(format!(
-                    "layer {} is ahead of the generation counter",
-                    layer.name()
-                ));
-            }
+        let mut points = BTreeSet::new();
+        if let Some(point) = self.points.iter().find(|point| !points.insert(&point.name)) {
+            return Err(format!("two points are called {}", point.name));
         }
-        Ok(())
+        self.check_generations()
     }
 
-    /// Every image that the record refers to.
+    /// Every head and frozen delta has a generation of its own: their files are called by it.
+    fn check_generations(&self) -> Result<(), String> {
+        let mut seen = HashSet::new();
+        let heads = self.layers.iter().map(|layer| layer.head.generation);
+        let heads: Vec<_> = heads.collect();
+        for (name, history) in self.histories() {
+            history.check(name)?;
+            if history.next_revision > MOST {
+                return Err("a counter is beyond what any machine reaches".to_owned());
+            }
+            for (revision, delta) in history.deltas() {
+                let (n, generation) = (revision.n, delta.generation);
+                if heads.contains(&generation) {
+                    return Err(format!("layer {name}: revision {n} holds a head"));
+                }
+                if !seen.insert(generation) {
+                    return Err(format!(
+                        "layer {name}: revision {n} holds a delta of another one"
+                    ));
+                }
+            }
+        }
+        if self.generation > MOST {
+            return Err("a counter is beyond what any machine reaches".to_owned());
+        }
+        for generation in heads {
+            if !seen.insert(generation) {
+                return Err(format!("two heads have generation {generation}"));
+            }
+        }
+        match seen.into_iter().max() {
+            Some(newest) if newest > self.generation => Err(format!(
+                "a delta of generation {newest} is ahead of the generation counter"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The histories of all layers, those of removed ones last.
+    pub fn histories(&self) -> impl Iterator<Item = (&Name, &History)> {
+        let layers = self.layers.iter();
+        let layers = layers.map(|layer| (layer.name(), &layer.history));
+        let removed = self.removed.iter();
+        layers.chain(removed.map(|layer| (layer.name(), &layer.history)))
+    }
+
+    /// All layers, removed ones last.
+    pub(super) fn all_layers(&self) -> impl Iterator<Item = AnyLayer<'_>> {
+        let layers = self.layers.iter().map(AnyLayer::from);
+        layers.chain(self.removed.iter().map(AnyLayer::from))
+    }
+
+    /// The images that the machine needs: those of all revisions, and of what is staged.
     #[must_use]
     pub fn images(&self) -> BTreeSet<ImageDigest> {
-        let layers = self.layers.iter().chain(&self.removed);
-        let revisions = layers.flat_map(|layer| &layer.revisions);
-        revisions.map(|revision| revision.image).collect()
+        let revisions = self.histories().flat_map(|(_, history)| &history.revisions);
+        let revisions = revisions.map(|revision| revision.image);
+        let staged = self.next.iter().filter_map(|staged| staged.change.image());
+        revisions.chain(staged).collect()
     }
 
     /// The machine's identity.
@@ -329,13 +398,5 @@ impl Record {
             format!("machine {} has no layer {name}", self.name),
         )
         .next(format!("use one of: {}", known.join(", ")))
-    }
-}
-
-impl LayerState {
-    /// The layer's disk.
-    #[must_use]
-    pub fn disk(&self) -> DiskName {
-        DiskName::Layer(self.name().clone())
     }
 }

@@ -9,8 +9,8 @@ use stratavm_disk::Ctx;
 
 use super::ended::EndRecord;
 use super::folder::Machine;
+use super::layer::Use;
 use super::record::{Record, RunPhase, RunRecord};
-use super::revision::Use;
 use super::run::RunEnd;
 use crate::capability::Lifetime;
 use crate::error::{Error, ErrorKind, Result};

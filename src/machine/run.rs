@@ -14,6 +14,7 @@ use stratavm_disk::{CancelToken, Ctx};
 use super::folder::Machine;
 use crate::error::Result;
 use crate::hypervisor::{Ended, Endpoint, Hypervisor};
+use crate::spec::Name;
 
 /// Takes what happens in a run.
 type EventSink = Arc<dyn Fn(&RunEvent) + Send + Sync>;
@@ -26,6 +27,9 @@ pub struct RunOptions {
     pub reboot: OnReboot,
     /// After this time the machine is switched off; none: it may run for ever.
     pub timeout: Option<Duration>,
+    /// Layers that keep, whose session is to be one that can be dropped at its end: what they hold
+    /// of earlier ones is frozen first.
+    pub revertible: Vec<Name>,
     events: Option<EventSink>,
 }
 
@@ -48,6 +52,13 @@ impl RunOptions {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// The same options with sessions on these layers that can be dropped.
+    #[must_use]
+    pub fn revertible(mut self, layers: impl IntoIterator<Item = Name>) -> Self {
+        self.revertible = layers.into_iter().collect();
         self
     }
 

@@ -4,20 +4,22 @@
 
 use stratavm_disk::{Durability, Patch};
 
+use super::edit::Edit;
 use super::files::{Files, Stale, make};
 use super::folder::Machine;
+use super::layer::{Began, Head, LayerState, Use};
 use super::record::{HeadRecord, Record, RunRecord, SessionRecord};
-use super::revision::{Head, LayerState, Use};
 use crate::capability::Capabilities;
 use crate::chain::{Chain, DiskName, Family};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Unknown;
 use crate::hypervisor::{Hypervisor, Product};
 use crate::image::{Image, PartitionMeta};
 use crate::layout::Making;
 use crate::linux::{Flag, ManifestLine, SessionDisk};
 use crate::plan::Plan;
 use crate::resolved::{Resolved, ResolvedDisk};
-use crate::spec::{LayerSpec, Presence, Size, Writes};
+use crate::spec::{LayerSpec, Name, Presence, Size, Writes};
 use crate::store::make_private_dir;
 
 impl Machine {
@@ -53,14 +55,13 @@ impl Machine {
         };
         let mut disks = Vec::new();
         for layer in &record.layers {
-            let revision = layer.current()?;
-            let image = files.image(&revision.image)?;
+            let image = files.image(&layer.current()?.image)?;
             let layout = files.layout(record, layer.disk(), layer.head.family);
-            let frozen = Files::frozen(layer, revision);
+            let frozen = Files::frozen(layer);
             let chain = layout.chain(&image, &frozen, layer.head.generation, Making::Existing)?;
             disks.push(disk(layer.disk(), Some(layer.spec.role), chain)?);
         }
-        if let (Some(session), Some(size)) = (record.session, record.spec.guest.session_size()) {
+        if let (Some(session), Some(size)) = (&record.session, record.spec.guest.session_size()) {
             let layout = files.layout(record, DiskName::Session, session.family);
             let chain = layout.session_chain(size.bytes(), None, session.generation);
             disks.push(disk(DiskName::Session, None, chain)?);
@@ -82,15 +83,17 @@ impl Machine {
     }
 
     /// Makes everything for a start on `backend` and records the run: fresh heads for layers that
-    /// discard, a new session disk, the plan applied. The caller holds the run lock.
+    /// discard, a new session disk, the plan applied. What is staged comes first; sessions on the
+    /// layers `revertible` can be dropped. The caller holds the run lock.
     pub(super) fn prepare(
         &self,
         backend: &dyn Hypervisor,
         run: RunRecord,
+        revertible: &[Name],
         ctx: &stratavm_disk::Ctx,
     ) -> Result<Plan> {
         let _lock = self.lock()?;
-        let prepared = self.prepare_locked(backend, run, ctx);
+        let prepared = self.prepare_locked(backend, run, revertible, ctx);
         if prepared.is_err() {
             self.sweep();
         }
@@ -101,32 +104,48 @@ impl Machine {
         &self,
         backend: &dyn Hypervisor,
         run: RunRecord,
+        revertible: &[Name],
         ctx: &stratavm_disk::Ctx,
     ) -> Result<Plan> {
+        let capabilities = backend.capabilities();
         let mut record = self.record()?;
         // Of the boot before this one: the caller knows that it is over.
         record.run = None;
-        let files = Files::new(self);
-        let capabilities = backend.capabilities();
-        let mut remade = Vec::new();
-        for index in 0..record.layers.len() {
+        let mut edit = Edit::new(self, record);
+        edit.take_staged()?;
+        let begins = run.boots == 1;
+        if begins {
+            edit.begin_revertible(revertible)?;
+        }
+        for index in 0..edit.record.layers.len() {
             ctx.check()?;
-            if self.renew(&mut record, index, capabilities, backend.product())? {
-                remade.push(index);
-            }
+            renew(&mut edit, index, capabilities, backend.product())?;
         }
-        for index in remade {
-            files.make_head(&record, &record.layers[index])?;
+        for note in edit.tidy() {
+            tracing::info!(machine = %self.name(), "{note}");
         }
-        self.make_session(&mut record, &files, capabilities)?;
-        let plan =
-            backend.translate(&self.resolve_record(&record, &files, backend.product())?)?;
-        for layer in &mut record.layers {
-            layer.head.usage = Use::Started;
+        edit.make_files()?;
+        self.make_session(&mut edit.record, &edit.files, capabilities)?;
+        let plan = backend.translate(&self.resolve_record(
+            &edit.record,
+            &edit.files,
+            backend.product(),
+        )?)?;
+        for layer in &mut edit.record.layers {
+            let head = &mut layer.head;
+            head.began = match (head.usage, begins) {
+                (Use::Untouched, _) => Began::Session,
+                // It was begun by another session, and this one goes on with it.
+                (Use::Started, true) => Began::Earlier,
+                (Use::Started, false) => head.began,
+            };
+            head.usage = Use::Started;
         }
+        let record = &mut edit.record;
         let heads = record.layers.iter().map(|layer| HeadRecord {
             disk: layer.disk(),
             generation: layer.head.generation,
+            unknown: Unknown::new(),
         });
         record.run = Some(RunRecord {
             heads: heads.collect(),
@@ -137,41 +156,11 @@ impl Machine {
         make_private_dir(&self.runtime_folder())?;
         // The product's files are no truth: where they cannot be written, the old record stays.
         plan.apply(self.store().volume(), ctx)?;
-        self.save(&record)?;
-        files.collect(&record);
+        self.save(&edit.record)?;
+        edit.files.seal_frozen(&edit.record);
+        edit.files.collect(&edit.record);
+        edit.release();
         Ok(plan)
-    }
-
-    /// Decides on the head of one layer for a start, and answers whether it is a new one.
-    fn renew(
-        &self,
-        record: &mut Record,
-        index: usize,
-        capabilities: &Capabilities,
-        product: &Product,
-    ) -> Result<bool> {
-        let layer = &record.layers[index];
-        let below = layer.current()?.deltas.last().map(|delta| delta.family);
-        let keeps = layer.spec.effective_writes() == Writes::Keep;
-        let held = keeps && layer.head.usage == Use::Started;
-        let bound = if held { Some(layer.head.family) } else { below };
-        let family = match bound {
-            Some(family) if !capabilities.families.contains(&family) => {
-                return Err(needs_switch(record, layer, family, product));
-            }
-            Some(family) => family,
-            None => preferred(record.family, capabilities)?,
-        };
-        if keeps && (held || layer.head.family == family) {
-            return Ok(false);
-        }
-        let generation = record.next_generation();
-        record.layers[index].head = Head {
-            generation,
-            family,
-            usage: Use::Untouched,
-        };
-        Ok(true)
     }
 
     /// Makes the session disk of a start: a new file with new ids, and the manifest on it.
@@ -187,8 +176,9 @@ impl Machine {
         let session = SessionRecord {
             generation: record.next_generation(),
             family: preferred(record.family, capabilities)?,
+            unknown: Unknown::new(),
         };
-        record.session = Some(session);
+        record.session = Some(session.clone());
         let (disk_size, patches) = self.session_content(record, files, size)?;
         let layout = files.layout(record, DiskName::Session, session.family);
         let chain = layout.session_chain(disk_size, Some(patches), session.generation);
@@ -227,7 +217,10 @@ impl Machine {
                 })?;
             lines.push(line);
         }
-        let generation = record.session.map_or(0, |session| session.generation);
+        let generation = record
+            .session
+            .as_ref()
+            .map_or(0, |session| session.generation);
         let session = SessionDisk::new(record.identity(), generation, size.bytes(), lines)?;
         Ok((session.size, session.patches))
     }
@@ -255,13 +248,11 @@ impl Machine {
         if layer.spec.effective_writes() != Writes::Keep || !image.meta.is_blank() {
             return Ok(Freshness::Used);
         }
-        let revision = layer.current()?;
-        let head = super::revision::Delta {
-            generation: layer.head.generation,
-            family: layer.head.family,
-        };
-        for delta in revision.deltas.iter().chain([&head]) {
-            for path in files.head_paths(record, &layer.disk(), *delta, &revision.image)? {
+        let digest = layer.current()?.image;
+        let chain = layer.history.chain(layer.history.current);
+        let deltas = chain.into_iter().map(|link| link.delta);
+        for delta in deltas.chain([layer.head.delta()]) {
+            for path in files.head_paths(record, &layer.disk(), delta, &digest)? {
                 if stratavm_disk::has_allocated_blocks(&path, format_of(delta.family))? {
                     return Ok(Freshness::Used);
                 }
@@ -269,6 +260,35 @@ impl Machine {
         }
         Ok(Freshness::Fresh)
     }
+}
+
+/// Decides on the head of one layer for a start.
+fn renew(
+    edit: &mut Edit<'_>,
+    index: usize,
+    capabilities: &Capabilities,
+    product: &Product,
+) -> Result<()> {
+    let record = &mut edit.record;
+    let layer = &record.layers[index];
+    let below = layer.history.top(layer.history.current);
+    let below = below.map(|delta| delta.family);
+    let keeps = layer.spec.effective_writes() == Writes::Keep;
+    let held = layer.holds_kept_writes();
+    let bound = if held { Some(layer.head.family) } else { below };
+    let family = match bound {
+        Some(family) if !capabilities.families.contains(&family) => {
+            return Err(needs_switch(record, layer, family, product));
+        }
+        Some(family) => family,
+        None => preferred(record.family, capabilities)?,
+    };
+    if keeps && (held || layer.head.family == family) {
+        return Ok(());
+    }
+    let name = layer.name().clone();
+    let generation = record.next_generation();
+    edit.put_head(&name, Head::new(generation, family))
 }
 
 /// Whether anything was ever written to a layer.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 
-use stratavm::machine::revision::LayerState;
+use stratavm::machine::layer::LayerState;
 
 use crate::report;
 use crate::sim::history::Event;
@@ -140,13 +140,14 @@ fn in_order(layer: &LayerState, done: &[&Done]) {
     let mut numbers: Vec<_> = done.iter().filter_map(|done| done.revision).collect();
     numbers.sort_unstable();
     let found: Vec<_> = layer
+        .history
         .revisions
         .iter()
         .skip(1)
         .map(|revision| revision.n)
         .collect();
     assert_eq!(numbers, found, "layer {}", layer.name());
-    for revision in layer.revisions.iter().skip(1) {
+    for revision in layer.history.revisions.iter().skip(1) {
         assert_eq!(revision.parent, Some(revision.n - 1));
     }
     for one in done {

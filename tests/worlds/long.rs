@@ -25,7 +25,7 @@ fn ten_thousand_revisions_are_none_too_many() {
     let path = world.machine_folder(MACHINE).join("machine.json");
     let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let home = &mut json["layers"][2];
-    let revisions = home["revisions"].as_array_mut().unwrap();
+    let revisions = home["history"]["revisions"].as_array_mut().unwrap();
     let pattern = revisions[1].clone();
     for n in 3..=REVISIONS {
         let mut revision = pattern.clone();
@@ -34,8 +34,8 @@ fn ten_thousand_revisions_are_none_too_many() {
         revisions.push(revision);
         model.apply(&snapshot);
     }
-    home["current"] = json!(REVISIONS);
-    home["next-revision"] = json!(REVISIONS + 1);
+    home["history"]["current"] = json!(REVISIONS);
+    home["history"]["next-revision"] = json!(REVISIONS + 1);
     std::fs::write(&path, serde_json::to_vec(&json).unwrap()).unwrap();
     let write = |pattern| Write {
         layer: layer(),

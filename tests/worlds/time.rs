@@ -66,6 +66,7 @@ fn the_order_of_revisions_does_not_follow_the_clock() {
         );
     }
     let times: Vec<_> = record(&world).layers[2]
+        .history
         .revisions
         .iter()
         .map(|r| r.time)

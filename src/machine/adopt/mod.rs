@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::files::Files;
 use super::folder::Machine;
 use super::inspect::{Fault, Fix, Trust, What};
-use super::operations::Kept;
 use super::record::{Record, RunPhase};
+use super::staged::Kept;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::ImageDigest;
 use crate::spec::{Name, Writes};
@@ -264,7 +264,7 @@ fn settle_run(source: &mut Source, kept: Kept, notes: &mut Vec<String>) -> Resul
         ));
         return Ok(Vec::new());
     }
-    let wrote = |layer: &&super::revision::LayerState| {
+    let wrote = |layer: &&super::layer::LayerState| {
         layer.spec.effective_writes() == Writes::Keep
             && run
                 .heads

@@ -3,7 +3,6 @@
 //! Folders, links and files are judged by what they are themselves; the record by the rules for
 //! records and by those that a machine which this library made keeps without being asked.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::{self, FileType};
 use std::path::{Path, PathBuf};
 
@@ -195,22 +194,11 @@ fn check(record: &Record) -> Result<(), String> {
     if record.id.is_nil() || record.id.is_max() {
         return Err("the machine's id is none".to_owned());
     }
-    let mut deltas: HashMap<(String, u64), usize> = HashMap::new();
-    let mut heads = HashSet::new();
-    for (index, layer) in record.layers.iter().chain(&record.removed).enumerate() {
-        if layer.name().as_str() == SESSION {
-            return Err(format!("a layer is called {SESSION}"));
-        }
-        heads.insert((layer.name().to_string(), layer.head.generation));
-        for delta in layer.revisions.iter().flat_map(|revision| &revision.deltas) {
-            let key = (layer.name().to_string(), delta.generation);
-            if *deltas.entry(key).or_insert(index) != index {
-                return Err(format!("two layers {} share a delta", layer.name()));
-            }
-        }
-    }
-    if heads.iter().any(|head| deltas.contains_key(head)) {
-        return Err("a head is a frozen delta too".to_owned());
+    if record
+        .all_layers()
+        .any(|layer| layer.name().as_str() == SESSION)
+    {
+        return Err(format!("a layer is called {SESSION}"));
     }
     let ports = record.hardware.ports();
     let assigned = slot::assign(&record.full_spec(), &ports).map_err(|error| error.to_string())?;

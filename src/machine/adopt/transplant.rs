@@ -16,8 +16,9 @@ use crate::machine::Machine;
 use crate::machine::carry::carry;
 use crate::machine::files::{Files, Stale, make, seal};
 use crate::machine::inspect::largest;
+use crate::machine::layer::{AnyLayer, Use};
 use crate::machine::record::Record;
-use crate::machine::revision::{Delta, Head, LayerState, Use};
+use crate::machine::revision::{DeltaId, History, Stacked};
 use crate::spec::{Name, Writes};
 use crate::store::{Store, make_private_dir, remove_tree, sync_dir};
 
@@ -116,10 +117,10 @@ impl Store {
 
     /// Copies every delta that holds something.
     fn carry_all(&self, old: &Record, from: &Files<'_>, to: &Files<'_>, ctx: &Ctx) -> Result<()> {
-        for (layer, aside) in states(old) {
+        for layer in old.all_layers() {
             make_private_dir(&to.layers().join(layer.name().as_str()))?;
-            for (delta, _, digest) in deltas(layer, aside) {
-                let image = from.image(&digest)?;
+            for Stacked { delta, image, .. } in deltas(layer) {
+                let image = from.image(&image)?;
                 let here = from.layout(old, layer.disk(), delta.family);
                 let there = to.layout(old, layer.disk(), delta.family);
                 let sources = here.head_specs(&image, None, delta.generation);
@@ -182,32 +183,17 @@ impl Store {
     }
 }
 
-/// The layers of a record, and whether they are set aside.
-fn states(record: &Record) -> impl Iterator<Item = (&LayerState, bool)> {
-    let layers = record.layers.iter().map(|layer| (layer, false));
-    layers.chain(record.removed.iter().map(|layer| (layer, true)))
-}
-
-/// Every delta of a layer that holds something, once: with its parent and its image, parents first.
-fn deltas(layer: &LayerState, aside: bool) -> Vec<(Delta, Option<u64>, crate::image::ImageDigest)> {
-    let mut seen = std::collections::HashSet::new();
-    let mut all = Vec::new();
-    for revision in &layer.revisions {
-        let mut parent = None;
-        for delta in &revision.deltas {
-            if seen.insert(delta.generation) {
-                all.push((*delta, parent, revision.image));
-            }
-            parent = Some(delta.generation);
-        }
-    }
-    if let (false, Use::Started, Ok(current)) = (aside, layer.head.usage, layer.current()) {
-        let head = Delta {
-            generation: layer.head.generation,
-            family: layer.head.family,
-        };
-        let parent = current.deltas.last().map(|delta| delta.generation);
-        all.push((head, parent, current.image));
+/// Every delta of a layer that holds something, parents first; the head is the last.
+fn deltas(layer: AnyLayer<'_>) -> Vec<Stacked> {
+    let mut all: Vec<_> = layer.history.stacked().collect();
+    let (head, current) = (layer.head, layer.history.current);
+    let started = head.filter(|head| head.usage == Use::Started);
+    if let (Some(head), Some(revision)) = (started, layer.history.find(current)) {
+        all.push(Stacked {
+            delta: head.delta(),
+            parent: layer.history.top(current),
+            image: revision.image,
+        });
     }
     all
 }
@@ -225,19 +211,21 @@ fn renumber(record: &mut Record) -> Generations {
             next
         })
     };
-    for layer in record.layers.iter_mut().chain(&mut record.removed) {
-        let disk = layer.disk();
-        for delta in layer
-            .revisions
-            .iter_mut()
-            .flat_map(|revision| &mut revision.deltas)
-        {
-            delta.generation = fresh(&disk, delta.generation);
+    let mut renew = |disk: &DiskName, history: &mut History| {
+        for revision in &mut history.revisions {
+            for delta in &mut revision.deltas {
+                delta.id.generation = fresh(disk, delta.id.generation);
+            }
         }
-        layer.head = Head {
-            generation: fresh(&disk, layer.head.generation),
-            ..layer.head
-        };
+    };
+    for layer in &mut record.layers {
+        renew(&layer.disk(), &mut layer.history);
+    }
+    for layer in &mut record.removed {
+        renew(&layer.disk(), &mut layer.history);
+    }
+    for layer in &mut record.layers {
+        layer.head.generation = fresh(&layer.disk(), layer.head.generation);
     }
     record.generation = next;
     generations
@@ -246,11 +234,16 @@ fn renumber(record: &mut Record) -> Generations {
 impl Files<'_> {
     /// Gives the files of every delta the names of their new generations.
     fn rename_all(&self, old: &Record, new: &Record, generations: &Generations) -> Result<()> {
-        for (layer, aside) in states(old) {
+        for layer in old.all_layers() {
             let disk = layer.disk();
-            for (delta, _, digest) in deltas(layer, aside) {
+            for Stacked {
+                delta,
+                image: digest,
+                ..
+            } in deltas(layer)
+            {
                 let generation = generations.get(&(disk.clone(), delta.generation));
-                let renamed = Delta {
+                let renamed = DeltaId {
                     generation: generation.copied().unwrap_or(delta.generation),
                     ..delta
                 };
@@ -267,12 +260,20 @@ impl Files<'_> {
 
     /// Writes the descriptors of all copied deltas anew, from the new record.
     fn relink_all(&self, new: &Record) -> Result<()> {
-        for (layer, aside) in states(new) {
+        for layer in new.all_layers() {
             let disk = layer.disk();
-            for (delta, parent, digest) in deltas(layer, aside) {
-                let image = self.image(&digest)?;
-                let layout = self.layout_of(new, layer, delta.family, &image, aside);
-                let is_head = !aside && delta.generation == layer.head.generation;
+            for Stacked {
+                delta,
+                parent,
+                image,
+            } in deltas(layer)
+            {
+                let image = self.image(&image)?;
+                let layout = self.layout_of(new, layer, delta.family, &image);
+                let parent = parent.map(|parent| parent.generation);
+                let is_head = layer
+                    .head
+                    .is_some_and(|head| head.generation == delta.generation);
                 let frozen = new.identity().frozen_cid(&disk, delta.generation);
                 for (path, spec, _) in layout.head_specs(&image, parent, delta.generation) {
                     match spec {
@@ -295,17 +296,17 @@ impl Files<'_> {
 
     /// Makes every descriptor over an image that a delta needs, or makes it anew.
     pub(super) fn make_bases(&self, record: &Record) -> Result<()> {
-        for (layer, aside) in states(record) {
-            let mut images: Vec<_> = deltas(layer, aside)
+        for layer in record.all_layers() {
+            let mut images: Vec<_> = deltas(layer)
                 .into_iter()
-                .filter(|(delta, _, _)| delta.family == Family::Vmdk)
-                .map(|(_, _, digest)| digest)
+                .filter(|stacked| stacked.delta.family == Family::Vmdk)
+                .map(|stacked| stacked.image)
                 .collect();
             images.sort_unstable();
             images.dedup();
             for digest in images {
                 let image = self.image(&digest)?;
-                let layout = self.layout_of(record, layer, Family::Vmdk, &image, aside);
+                let layout = self.layout_of(record, layer, Family::Vmdk, &image);
                 let path = layout.base_path(&digest);
                 let spec = layout.base_spec(&image)?;
                 make(
@@ -323,9 +324,9 @@ impl Files<'_> {
 
     /// Takes the permission to write from every frozen file.
     fn seal_all(&self, record: &Record) -> Result<()> {
-        for (layer, _) in states(record) {
-            for (delta, _, digest) in deltas(layer, true) {
-                let paths = self.head_paths(record, &layer.disk(), delta, &digest)?;
+        for layer in record.all_layers() {
+            for Stacked { delta, image, .. } in layer.history.stacked() {
+                let paths = self.head_paths(record, &layer.disk(), delta, &image)?;
                 paths.iter().try_for_each(|path| seal(path))?;
             }
         }

@@ -73,6 +73,9 @@ impl Machine {
             // product's process keeps the lock if it still lives.
             tracing::warn!(machine = %self.name(), %error, "the run's record was not cleared");
             lock.leave();
+        } else if let Err(error) = self.take_decisions() {
+            // It stays recorded: the next change, or the next start, says what stands in its way.
+            tracing::warn!(machine = %self.name(), %error, "what was decided on the session is not done yet");
         }
         Ok(RunReport {
             end: ran?,
@@ -174,7 +177,9 @@ impl Supervisor<'_> {
             lifetime: self.backend.capabilities().lifetime,
             ..RunRecord::new(product, 0, host::this_process(), self.since)
         };
-        let plan = self.machine.prepare(self.backend, run, self.ctx)?;
+        let plan = self
+            .machine
+            .prepare(self.backend, run, &self.options.revertible, self.ctx)?;
         let launch = self.launch(plan, Begin::PowerOn)?;
         let started = self.backend.start(&launch, &self.waiting()).await;
         self.watch(started, RunEvent::Running).await

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use stratavm::machine::layer::{LayerState, Use};
 use stratavm::machine::record::Record;
-use stratavm::machine::revision::{LayerState, Use};
+use stratavm::machine::revision::History;
 
 use super::model::{Head, Layer, Model, image};
 use super::vmdk;
@@ -31,22 +32,25 @@ pub(crate) fn machine(world: &World, name: &str, model: &Model) -> Result<()> {
         .and_then(|machine| machine.record())
         .map_err(|e| format!("{e}"))?;
     leased(world, &record)?;
-    same_layers(world, &folder, "layers", layers, &record.layers, &record)?;
-    same_layers(
-        world,
-        &folder,
-        "removed",
-        &model.removed,
-        &record.removed,
-        &record,
-    )
+    let names = record.layers.iter().map(|layer| layer.name().as_str());
+    same_names("layers", layers, &names.collect::<Vec<_>>())?;
+    for (layer, state) in layers.iter().zip(&record.layers) {
+        same_layer(world, &folder, layer, state, &record)
+            .map_err(|why| format!("{}: {why}", layer.name))?;
+    }
+    let names = record.removed.iter().map(|layer| layer.name().as_str());
+    same_names("removed", &model.removed, &names.collect::<Vec<_>>())?;
+    for (layer, state) in model.removed.iter().zip(&record.removed) {
+        let files = folder.join("layers").join(&layer.name);
+        same_history(world, &files, layer, &state.history)
+            .map_err(|why| format!("removed: {}: {why}", layer.name))?;
+    }
+    Ok(())
 }
 
 /// Every image that the machine refers to knows so: prune would free it otherwise.
 fn leased(world: &World, record: &Record) -> Result<()> {
-    let layers = record.layers.iter().chain(&record.removed);
-    let images: BTreeSet<_> = layers.flat_map(|l| &l.revisions).map(|r| r.image).collect();
-    for digest in images {
+    for digest in record.images() {
         let image = world.store.image(&digest).map_err(|e| format!("{e}"))?;
         if !image
             .leases()
@@ -59,50 +63,22 @@ fn leased(world: &World, record: &Record) -> Result<()> {
     Ok(())
 }
 
-fn same_layers(
-    world: &World,
-    folder: &Path,
-    what: &str,
-    expected: &[Layer],
-    found: &[LayerState],
-    record: &Record,
-) -> Result<()> {
-    let names: Vec<_> = found.iter().map(|layer| layer.name().as_str()).collect();
+fn same_names(what: &str, expected: &[Layer], found: &[&str]) -> Result<()> {
     let wanted: Vec<_> = expected.iter().map(|layer| layer.name.as_str()).collect();
-    if names != wanted {
-        return Err(format!("{what}: {names:?}, not {wanted:?}"));
+    match found == wanted {
+        true => Ok(()),
+        false => Err(format!("{what}: {found:?}, not {wanted:?}")),
     }
-    for (layer, state) in expected.iter().zip(found) {
-        let files = folder.join("layers").join(&layer.name);
-        same_layer(world, &files, layer, state, record)
-            .map_err(|why| format!("{what}: {}: {why}", layer.name))?;
-        if what == "layers" {
-            let head = files.join(format!("head-{}.vmdk", state.head.generation));
-            let wanted = match layer.head {
-                Head::Started(content) => content,
-                Head::Untouched => layer.at().content,
-                Head::Torn => continue,
-            };
-            same_content(&head, wanted).map_err(|why| format!("head of {}: {why}", layer.name))?;
-        }
-    }
-    Ok(())
 }
 
 fn same_layer(
     world: &World,
-    files: &Path,
+    folder: &Path,
     layer: &Layer,
     state: &LayerState,
     record: &Record,
 ) -> Result<()> {
-    let numbers = (state.current, state.next_revision);
-    if numbers != (layer.current, layer.next) {
-        return Err(format!(
-            "{numbers:?}, not {:?}",
-            (layer.current, layer.next)
-        ));
-    }
+    let files = folder.join("layers").join(&layer.name);
     // A run that was cut short is cleared by the next operation; until then its heads count as used.
     let torn = record.run.is_some() && !layer.role().keeps();
     let started = state.head.usage == Use::Started && !torn;
@@ -110,6 +86,24 @@ fn same_layer(
         return Err(format!(
             "the head is {:?}, not {:?}",
             state.head.usage, layer.head
+        ));
+    }
+    same_history(world, &files, layer, &state.history)?;
+    let head = files.join(format!("head-{}.vmdk", state.head.generation));
+    let wanted = match layer.head {
+        Head::Started(content) => content,
+        Head::Untouched => layer.at().content,
+        Head::Torn => return Ok(()),
+    };
+    same_content(&head, wanted).map_err(|why| format!("head: {why}"))
+}
+
+fn same_history(world: &World, files: &Path, layer: &Layer, state: &History) -> Result<()> {
+    let numbers = (state.current, state.next_revision);
+    if numbers != (layer.current, layer.next) {
+        return Err(format!(
+            "{numbers:?}, not {:?}",
+            (layer.current, layer.next)
         ));
     }
     if state.revisions.len() != layer.revisions.len() {
@@ -120,7 +114,7 @@ fn same_layer(
         let is = (
             found.n,
             found.parent,
-            found.deltas.len(),
+            state.chain(found.n).len(),
             found.reason.as_str(),
         );
         let should = (
@@ -137,7 +131,7 @@ fn same_layer(
         if !blank && found.image != world.images[expected.image] {
             return Err(format!("revision {}: image {}", found.n, found.image));
         }
-        match found.deltas.last() {
+        match state.top(found.n) {
             None if expected.content != image(expected.image) => {
                 return Err(format!("revision {}: no deltas, but content", found.n));
             }
@@ -202,8 +196,15 @@ pub(crate) fn leftovers(world: &World, name: &str) -> Vec<PathBuf> {
     let record = fs::read(folder.join("machine.json")).ok();
     let named: BTreeSet<(String, u64)> = match record.map(|bytes| Record::parse(&bytes)) {
         Some(Ok(record)) => {
-            let layers = record.layers.iter().chain(&record.removed);
-            layers.flat_map(generations).collect()
+            let heads = record.layers.iter();
+            let heads = heads.map(|layer| (layer.name(), layer.head.generation));
+            let frozen = record.histories();
+            let frozen = frozen.flat_map(|(name, history)| {
+                let deltas = history.deltas();
+                deltas.map(move |(_, delta)| (name, delta.generation))
+            });
+            let all = heads.chain(frozen);
+            all.map(|(name, n)| (name.to_string(), n)).collect()
         }
         _ => BTreeSet::new(),
     };
@@ -243,15 +244,6 @@ pub(crate) fn heads(world: &World, name: &str) -> BTreeSet<PathBuf> {
         files.join(format!("head-{}.vmdk", layer.head.generation))
     };
     layers.map(head).collect()
-}
-
-fn generations(layer: &LayerState) -> Vec<(String, u64)> {
-    let frozen = layer.revisions.iter().flat_map(|revision| &revision.deltas);
-    let all = frozen
-        .map(|delta| delta.generation)
-        .chain([layer.head.generation]);
-    all.map(|generation| (layer.name().to_string(), generation))
-        .collect()
 }
 
 /// Every file below `folder` with what it holds.

@@ -116,8 +116,10 @@ impl Answer {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) layers: Option<Vec<Layer>>,
-    /// Layers that were removed with what their guest had written.
+    /// Layers that were removed: with what their guest had written, or by the last operation.
     pub(crate) removed: Vec<Layer>,
+    /// The layers of the last operation, which can be taken back.
+    last: Vec<String>,
 }
 
 /// What becomes of a layer's writes at a start, and of the layer when the machine is rejuvenated.
@@ -251,6 +253,33 @@ impl Layer {
         matches!(self.head, Head::Started(_))
     }
 
+    fn holds_writes(&self) -> bool {
+        self.revisions.iter().any(|revision| revision.deltas > 0)
+    }
+
+    /// Forgets every revision that holds what a guest wrote.
+    fn drop_writes(&mut self) {
+        if self.at().deltas > 0 {
+            let clean = self
+                .revisions
+                .iter()
+                .rev()
+                .find(|r| ["create", "update"].contains(&r.reason));
+            self.current = clean.map_or(self.current, |clean| clean.n);
+        }
+        let all = std::mem::take(&mut self.revisions);
+        for revision in all.iter().filter(|r| r.deltas == 0) {
+            let mut parent = revision.parent;
+            while let Some(gone) = all.iter().find(|r| Some(r.n) == parent && r.deltas > 0) {
+                parent = gone.parent;
+            }
+            self.revisions.push(Revision {
+                parent,
+                ..revision.clone()
+            });
+        }
+    }
+
     /// Kept writes become a revision beside the current one.
     fn preserve(&mut self, kept: Kept, reason: &'static str) -> Option<u64> {
         let before = self.current;
@@ -283,6 +312,10 @@ impl Model {
         let mut after = self.clone();
         match after.try_apply(op) {
             Ok(answer) => {
+                let last = after.last.clone();
+                after
+                    .removed
+                    .retain(|layer| layer.holds_writes() || last.contains(&layer.name));
                 *self = after;
                 answer
             }
@@ -296,7 +329,7 @@ impl Model {
                 Op::Create => {
                     *self = Self {
                         layers: Some(Self::fresh()),
-                        removed: Vec::new(),
+                        ..Self::default()
                     };
                     Ok(Answer::PLAIN)
                 }
@@ -315,6 +348,7 @@ impl Model {
             }
             Op::Snapshot { layer } => {
                 let at = find(layers, layer)?;
+                self.last.clear();
                 Ok(Answer::revision(layers[at].freeze("snapshot"), None))
             }
             Op::Rollback { layer, to, kept } => {
@@ -325,6 +359,7 @@ impl Model {
                     None => layer.at().parent.ok_or(ErrorKind::Invalid)?,
                 };
                 let preserved = layer.preserve(*kept, "before-rollback");
+                self.last = vec![layer.name.clone()];
                 layer.current = target;
                 layer.head = Head::Untouched;
                 Ok(Answer::revision(target, preserved))
@@ -345,6 +380,7 @@ impl Model {
                     return Ok(Answer::revision(layer.current, None));
                 }
                 let preserved = layer.preserve(*kept, "before-update");
+                self.last = vec![layer.name.clone()];
                 let n = layer.push(*base, image(*base), 0, "update");
                 layer.head = Head::Untouched;
                 Ok(Answer::revision(n, preserved))
@@ -353,8 +389,14 @@ impl Model {
                 if find(layers, layer).is_ok() {
                     return Err(ErrorKind::Exists);
                 }
-                layers.push(Layer::new(layer, *image));
-                Ok(Answer::revision(1, None))
+                // Numbers of a removed layer of that name are not used again.
+                let removed = self.removed.iter().filter(|removed| removed.name == *layer);
+                let n = removed.map(|removed| removed.next).max().unwrap_or(1);
+                let mut new = Layer::new(layer, *image);
+                (new.revisions[0].n, new.current, new.next) = (n, n, n + 1);
+                layers.push(new);
+                self.last = vec![layer.clone()];
+                Ok(Answer::revision(n, None))
             }
             Op::Remove { layer, kept } => {
                 let at = find(layers, layer)?;
@@ -364,15 +406,19 @@ impl Model {
                 let mut layer = layers.remove(at);
                 let preserved = layer.preserve(*kept, "before-remove");
                 layer.head = Head::Untouched;
-                if *kept == Kept::Preserve && layer.revisions.iter().any(|r| r.deltas > 0) {
-                    self.removed.push(layer);
+                layer.current = preserved.unwrap_or(layer.current);
+                if *kept == Kept::Discard {
+                    layer.drop_writes();
                 }
+                self.last = vec![layer.name.clone()];
+                self.removed.push(layer);
                 Ok(Answer::Done {
                     revision: None,
                     preserved,
                 })
             }
             Op::Rejuvenate => {
+                let mut reset = Vec::new();
                 for layer in layers.iter_mut().filter(|layer| layer.role().resets()) {
                     let clean = |r: &&Revision| ["create", "update"].contains(&r.reason);
                     // A torn head that lies there already is nobody's, and made anew at the next start.
@@ -381,7 +427,11 @@ impl Model {
                     if let Some(clean) = clean.filter(|_| !there) {
                         layer.current = clean;
                         layer.head = Head::Untouched;
+                        reset.push(layer.name.clone());
                     }
+                }
+                if !reset.is_empty() {
+                    self.last = reset;
                 }
                 Ok(Answer::PLAIN)
             }

@@ -1,5 +1,6 @@
 //! A store whose images hold known patterns, and the model's operations done to its machines.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use stratavm::image::{AddOptions, ImageDigest, add};
 use stratavm::machine::{self, Operation, RunEnd, RunOptions};
 use stratavm::spec::{LayerSpec, Name};
 use stratavm::store::{Leftover, PruneMode, PruneOptions};
-use stratavm::{Ctx, Result, Store, VmSpec, block_on};
+use stratavm::{Ctx, Error, ErrorKind, Result, Store, VmSpec, block_on};
 
 use super::model::{Answer, IMAGES, Kept, Op, Role, image};
 use super::product::{Fake, Violations};
@@ -110,6 +111,7 @@ impl World {
             return Ok(Answer::PLAIN);
         }
         let machine = self.store.machine(&name)?;
+        let _gate = self.gate(&name, op)?;
         let layer_name = |layer: &String| layer.parse::<Name>().unwrap();
         Ok(match op {
             Op::Create => Answer::PLAIN,
@@ -141,6 +143,19 @@ impl World {
                 Answer::PLAIN
             }
         })
+    }
+
+    /// What is asked of a running machine waits for its next start, which the model does not know: it is kept away
+    /// from here, and told that the machine is busy.
+    fn gate(&self, name: &Name, op: &Op) -> Result<File> {
+        // The folder itself: on a full volume there is no room for a file.
+        let file = File::open(self.machine_folder(name.as_str())).unwrap();
+        let taken = match op {
+            Op::Run { .. } => file.try_lock(),
+            _ => file.try_lock_shared(),
+        };
+        let busy = |_| Error::new(ErrorKind::Busy, "the machine runs").next("wait");
+        taken.map(|()| file).map_err(busy)
     }
 
     fn spec(&self, name: &Name) -> VmSpec {

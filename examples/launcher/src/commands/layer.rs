@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use stratavm::Result;
-use stratavm::machine::revision::{LayerState, Revision};
+use stratavm::machine::layer::LayerState;
+use stratavm::machine::revision::Revision;
 use stratavm::machine::{Kept, Machine, Operation};
 use stratavm::spec::{LayerSpec, Name, Rejuvenate, Writes};
 
@@ -23,7 +24,11 @@ pub(crate) fn layers(context: &Context, name: &Name) -> Result<Answer> {
         rows.push(vec![
             layer.name().to_string(),
             layer.spec.role.to_string(),
-            format!("{} of {}", layer.current, layer.revisions.len()),
+            format!(
+                "{} of {}",
+                layer.history.current,
+                layer.history.revisions.len()
+            ),
             bytes(used),
             next.to_owned(),
             current.image.to_string(),
@@ -33,8 +38,8 @@ pub(crate) fn layers(context: &Context, name: &Name) -> Result<Answer> {
             "role": layer.spec.role.as_str(),
             "title": layer.spec.title,
             "image": current.image.to_string(),
-            "current": layer.current,
-            "revisions": layer.revisions.len(),
+            "current": layer.history.current,
+            "revisions": layer.history.revisions.len(),
             "bytes": used,
             "writes": writes(layer),
             "rejuvenate": rejuvenation(layer),
@@ -85,7 +90,7 @@ pub(crate) fn history(context: &Context, args: &OfLayer) -> Result<Answer> {
         vec![
             format!(
                 "{}{}",
-                if revision.n == layer.current {
+                if revision.n == layer.history.current {
                     "* "
                 } else {
                     "  "
@@ -97,7 +102,7 @@ pub(crate) fn history(context: &Context, args: &OfLayer) -> Result<Answer> {
                 .map_or_else(|| "-".to_owned(), |parent| parent.to_string()),
             revision.time.to_string(),
             revision.reason.as_str().to_owned(),
-            revision.deltas.len().to_string(),
+            layer.history.chain(revision.n).len().to_string(),
             revision.label.clone().unwrap_or_default(),
         ]
     };
@@ -105,17 +110,17 @@ pub(crate) fn history(context: &Context, args: &OfLayer) -> Result<Answer> {
         json!({
             "n": revision.n,
             "parent": revision.parent,
-            "current": revision.n == layer.current,
+            "current": revision.n == layer.history.current,
             "image": revision.image.to_string(),
-            "deltas": revision.deltas.len(),
+            "deltas": layer.history.chain(revision.n).len(),
             "time": revision.time.to_string(),
             "label": revision.label,
             "reason": revision.reason.as_str(),
             "pinned": revision.pinned,
         })
     };
-    let rows: Vec<_> = layer.revisions.iter().map(row).collect();
-    let values: Vec<_> = layer.revisions.iter().map(value).collect();
+    let rows: Vec<_> = layer.history.revisions.iter().map(row).collect();
+    let values: Vec<_> = layer.history.revisions.iter().map(value).collect();
     let head = ["  REVISION", "PARENT", "TIME", "REASON", "DELTAS", "LABEL"];
     Ok(Answer::new(
         table(&head, &rows),
