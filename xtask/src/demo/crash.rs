@@ -100,7 +100,10 @@ fn both_killed(bench: &mut Bench, goods: &Goods) -> Result<(), Error> {
 fn store_moved(bench: &mut Bench, goods: &Goods) -> Result<(), Error> {
     let machine = counting(bench, goods, "moved")?;
     let last = started(&machine)?;
-    kill(&processes(&machine)?)?; // moved with the traces of a run that nobody ended
+    let both = processes(&machine)?;
+    kill(&both)?; // moved with the traces of a run that nobody ended
+    gone(both[0])?;
+    gone(both[1])?;
     let name = machine.name().to_owned();
     let here = bench.launcher.home().to_owned();
     let there = here.with_file_name("store moved to another place");
