@@ -309,3 +309,17 @@ fn copies_by_hand_hold_the_images_that_they_name() {
     let pruned = prune(&harness);
     assert!(!kinds(&pruned).contains_key("image"), "{:?}", pruned.freed);
 }
+
+#[test]
+fn a_machine_that_lost_its_record_keeps_its_images() {
+    let harness = Harness::new();
+    harness.run(&[("home", 1, 0x11)]);
+    let path = harness.machine().folder().join("machine.json");
+    let record = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let pruned = prune(&harness);
+    assert!(pruned.freed.is_empty(), "{:?}", pruned.freed);
+    assert_eq!(pruned.spared.len(), 3, "{:?}", pruned.spared);
+    fs::write(&path, record).unwrap();
+    assert_eq!(harness.read("home", 1), Content::Byte(0x11));
+}

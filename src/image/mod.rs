@@ -25,4 +25,5 @@ pub use digest::{CHUNK_SIZE, DigestError, ImageDigest};
 pub use meta::{ExtentMeta, ImageMeta, Origin, PartitionMeta, Provenance};
 pub use probe::{Inspected, Need, inspect};
 pub use root::{Change, ChangedExtent, Image, ImageRoot, Verification};
+pub(crate) use root::{LEASES, META_FILE};
 pub(crate) use staging::{UNFINISHED, lock_staging};

@@ -17,10 +17,10 @@ use crate::format;
 use crate::store::remove_file;
 
 /// The description in an image's folder.
-pub(super) const META_FILE: &str = "image.json";
+pub(crate) const META_FILE: &str = "image.json";
 
 /// The folder with one file for each machine that refers to the image.
-pub(super) const LEASES: &str = "leases";
+pub(crate) const LEASES: &str = "leases";
 
 /// What the name of an image's folder starts with; the digest's digits follow.
 const PREFIX: &str = "sha256c-";

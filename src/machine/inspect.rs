@@ -29,6 +29,8 @@ pub(crate) struct Fault {
     pub(crate) message: String,
     /// The layer it is of.
     pub(crate) layer: DiskName,
+    /// The generation of the delta, if it is one's file.
+    pub(crate) generation: Option<u64>,
     /// What makes it right again, if that follows from the record alone.
     pub(crate) fix: Option<Fix>,
 }
@@ -49,7 +51,6 @@ pub(crate) enum What {
 
 /// What can be done without guessing.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "what repairs takes it up next")]
 pub(crate) enum Fix {
     /// Write the descriptor over an image anew.
     Base(ImageSpec),
@@ -98,6 +99,7 @@ impl Files<'_> {
                         .map_or_else(|| self.layers().to_owned(), Path::to_owned),
                     message: with_causes(&error),
                     layer: layer.disk(),
+                    generation: None,
                     fix: None,
                 });
             }
@@ -163,7 +165,10 @@ impl Files<'_> {
             let parent = parent.map(|parent| parent.generation);
             for (path, spec, _) in layout.head_specs(&image, parent, delta.generation) {
                 if let Some(fault) = inspect_file(&path, &spec, &expected, trust) {
-                    found(fault);
+                    found(Fault {
+                        generation: Some(delta.generation),
+                        ..fault
+                    });
                 }
             }
             if delta.family == Family::Vmdk {
@@ -491,6 +496,7 @@ fn fault(layer: AnyLayer<'_>, what: What, path: &Path, message: String) -> Fault
         path: path.to_owned(),
         message,
         layer: layer.disk(),
+        generation: None,
         fix: None,
     }
 }

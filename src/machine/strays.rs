@@ -51,7 +51,7 @@ impl Machine {
         }
         // A folder of somebody else gets no lock from us.
         let named = fs::symlink_metadata(self.folder().join("machine.json")).is_ok();
-        if !named && !self.is_unfinished()? {
+        if !named && !is_unfinished(&self.folder())? {
             return Ok(Strays::Nothing);
         }
         let lock = self.lock_patiently()?;
@@ -62,10 +62,12 @@ impl Machine {
                 files.sort_by(|a, b| a.path.cmp(&b.path));
                 Ok(Strays::Files { files, lock })
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => match self.is_unfinished()? {
-                true => Ok(Strays::Unfinished { lock }),
-                false => Ok(Strays::Nothing),
-            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                match is_unfinished(&self.folder())? {
+                    true => Ok(Strays::Unfinished { lock }),
+                    false => Ok(Strays::Nothing),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -92,20 +94,6 @@ impl Machine {
             temporary: false,
         };
         Ok(unnamed.into_iter().map(stray).collect())
-    }
-
-    /// Whether the folder, which has no record, holds only what a creation makes before it.
-    fn is_unfinished(&self) -> Result<bool> {
-        let folder = self.folder();
-        let failed = |error| Error::io("the machine's folder cannot be read", &folder, error);
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let name = name.to_string_lossy();
-            if name != "lock" && name != "layers" && !name.starts_with(TEMPORARY) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// The bytes that each layer takes which was removed and set aside.
@@ -143,6 +131,22 @@ impl Machine {
         // Leases that are too many now go with the rest of the pruning.
         self.conclude(&off.record, Ok(()))
     }
+}
+
+/// Whether a folder without a record holds only what a creation makes before it.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn is_unfinished(folder: &Path) -> Result<bool> {
+    let failed = |error| Error::io("the machine's folder cannot be read", folder, error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if name != "lock" && name != "layers" && !name.starts_with(TEMPORARY) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A lock that others hold for moments; [`ErrorKind::Busy`] if somebody holds it for long.

@@ -3,6 +3,7 @@
 //! Here live opening it, its layout and its lock. Images are in [`crate::image`], machines in
 //! [`crate::machine`].
 
+mod fsck;
 mod fsx;
 mod ids;
 mod lock;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use stratavm_disk::Volume;
 
+pub use fsck::{Checked, Digests, Finding, FindingKind, FsckMode, FsckOptions, Remedy};
 pub(crate) use fsx::{make_private_dir, read_small, remove_dir, remove_file, sync_dir};
 pub(crate) use lock::FileLock;
 pub use prune::{Leftover, LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside, Spared};

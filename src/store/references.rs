@@ -13,6 +13,7 @@ use super::{Store, read_small};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::MAX_LEN;
 use crate::image::ImageDigest;
+use crate::machine::is_unfinished;
 use crate::spec::Name;
 
 /// Digits of a digest in its text form.
@@ -60,7 +61,7 @@ impl References {
         let bytes = match read_small(&folder.join("machine.json"), MAX_LEN as u64) {
             Ok(bytes) => bytes,
             // No machine (yet): the rest of a creation, or a folder of somebody else.
-            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) if error.kind() == ErrorKind::NotFound && !has_lost_it(&folder) => return,
             Err(_) => {
                 self.unread.push(Unread {
                     id: id_of_folder(&folder, ids),
@@ -110,6 +111,11 @@ impl References {
     pub(crate) fn folders_of(&self, id: Uuid) -> &[PathBuf] {
         self.machines.get(&id).map_or(&[], |holder| &holder.folders)
     }
+}
+
+/// Whether a folder without a record is that of a machine which has lost it.
+fn has_lost_it(folder: &Path) -> bool {
+    folder.join("layers").is_dir() && !is_unfinished(folder).unwrap_or(false)
 }
 
 /// Every folder below `machines` that may be a machine or a copy of one, sorted; its name need not

@@ -114,6 +114,12 @@ pub(crate) enum Command {
   stratavm adopt lamp --new-id
   stratavm adopt /mnt/stick/desk --moved --name desk-2")]
     Adopt(Adopt),
+    /// Check the store: images, records, the files of every revision, who refers to what.
+    #[command(after_help = "Examples:
+  stratavm fsck
+  stratavm fsck finance --repair
+  stratavm fsck --digests")]
+    Fsck(Fsck),
     /// Free what nobody refers to: images, and files of changes that were cut short.
     #[command(after_help = "Example:\n  stratavm prune --dry-run && stratavm prune")]
     Prune(Prune),
@@ -309,6 +315,18 @@ pub(crate) struct Adopt {
     /// Drop what the guest wrote since the last revisions, if it may be torn.
     #[arg(long)]
     pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fsck {
+    /// Only this machine and its images [default: the whole store].
+    pub(crate) name: Option<Name>,
+    /// Put right what follows from the records alone.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Read every image and compare it with its digest.
+    #[arg(long)]
+    pub(crate) digests: bool,
 }
 
 #[derive(Debug, Args)]

@@ -45,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Command::Remove(args) => layer::remove(&context, &args),
         Command::Rejuvenate(args) => layer::rejuvenate(&context, &args.name),
         Command::Adopt(args) => machine::adopt(&context, &args),
+        Command::Fsck(args) => store::fsck(&context, &args),
         Command::Prune(args) => store::prune(&context, &args),
         Command::Disk(command) => disk::disk(&command),
         Command::Completions(args) => Ok(completions(args.shell)),

@@ -1,10 +1,10 @@
-//! `prune`: the store as a whole.
+//! `prune`, `fsck`: the store as a whole.
 
 use serde_json::json;
 use stratavm::Result;
-use stratavm::store::{PruneMode, PruneOptions, SetAside};
+use stratavm::store::{Digests, FsckMode, FsckOptions, PruneMode, PruneOptions, SetAside};
 
-use crate::cli::Prune;
+use crate::cli::{Fsck, Prune};
 use crate::context::Context;
 use crate::output::{Answer, Outcome, bytes, causes, table};
 
@@ -83,6 +83,75 @@ pub(crate) fn prune(context: &Context, args: &Prune) -> Result<Answer> {
         "failed": failed,
     });
     let outcome = if pruned.failed.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Failed
+    };
+    Ok(Answer {
+        text,
+        json,
+        outcome,
+    })
+}
+
+pub(crate) fn fsck(context: &Context, args: &Fsck) -> Result<Answer> {
+    let mut options = FsckOptions::default();
+    if let Some(name) = &args.name {
+        options = options.machine(name.clone());
+    }
+    if args.repair {
+        options = options.mode(FsckMode::Repair);
+    }
+    if args.digests {
+        options = options.digests(Digests::Read);
+    }
+    let checked = context.store()?.fsck(&options, context.cancellable())?;
+    let mut text = String::new();
+    for finding in &checked.findings {
+        let of = finding
+            .machine
+            .as_ref()
+            .map_or_else(String::new, |name| format!(" of {name}"));
+        text.push_str(&format!(
+            "{}{of} ({}): {}: {}\n  next: {}\n",
+            finding.kind.as_str(),
+            finding.remedy.as_str(),
+            finding.path.display(),
+            finding.message,
+            finding.next,
+        ));
+    }
+    if checked.more > 0 {
+        text.push_str(&format!("and {} more\n", checked.more));
+    }
+    let sound = checked.is_sound();
+    let verdict = match (checked.findings.is_empty(), sound) {
+        (true, _) => "nothing is wrong",
+        (false, true) => "nothing is left to be put right",
+        (false, false) => "there is something to be put right",
+    };
+    text.push_str(&format!(
+        "{} machines, {} images: {verdict}",
+        checked.machines, checked.images
+    ));
+    let findings = checked.findings.iter().map(|finding| {
+        json!({
+            "kind": finding.kind.as_str(),
+            "path": finding.path.display().to_string(),
+            "machine": finding.machine.as_ref().map(stratavm::spec::Name::as_str),
+            "message": finding.message,
+            "remedy": finding.remedy.as_str(),
+            "next": finding.next,
+        })
+    });
+    let json = json!({
+        "sound": sound,
+        "machines": checked.machines,
+        "images": checked.images,
+        "findings": findings.collect::<Vec<_>>(),
+        "more": checked.more,
+    });
+    let outcome = if sound {
         Outcome::Done
     } else {
         Outcome::Failed

@@ -1,4 +1,4 @@
-//! `prune`, `adopt`: the store as a whole, and machines that got into it by hand.
+//! `prune`, `fsck`, `adopt`: the store as a whole, and machines that got into it by hand.
 
 use std::fs;
 
@@ -103,4 +103,27 @@ fn a_copy_made_by_hand_is_told_and_adopted() {
         Some(2),
         "say which of the two"
     );
+}
+
+#[test]
+fn fsck_says_what_is_wrong_and_repairs_what_follows_from_the_record() {
+    let home = Home::new();
+    home.desk(&BootSector::new());
+    assert_eq!(home.ok("fsck", &["fsck", "--digests"])["sound"], true);
+    assert!(home.text(&["fsck", "desk"]).contains("nothing is wrong"));
+    let layer = home.machine("desk").join("layers/os");
+    for entry in fs::read_dir(&layer).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let broken = home.answer("fsck", 1, &["fsck"]);
+    assert_eq!(broken["sound"], false);
+    let findings = broken["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|f| f["remedy"] == "repair"), "{broken}");
+    let repaired = home.ok("fsck", &["fsck", "--repair"]);
+    assert_eq!(repaired["sound"], true, "{repaired}");
+    assert_eq!(
+        home.ok("fsck", &["fsck"])["findings"],
+        serde_json::json!([])
+    );
+    assert_eq!(home.fails(&["fsck", "nobody"]).kind, "not-found");
 }

@@ -1,0 +1,78 @@
+//! Putting right what follows from a machine's record alone. What is wrong is found in
+//! [`super::inspect`].
+
+use stratavm_disk::Durability;
+use stratavm_disk::fs::Access;
+
+use super::files::{Files, Stale, make, seal};
+use super::folder::Machine;
+use super::inspect::{Fault, Fix, Trust};
+use super::record::Record;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{FileLock, sync_dir};
+
+impl Machine {
+    /// Tells `found` what is wrong with the machine's files. Of a run that is under way, its heads
+    /// are only looked for: the product writes to them.
+    pub(crate) fn inspect(&self, record: &Record, found: &mut dyn FnMut(Fault)) {
+        let heads: Vec<u64> = match &record.run {
+            Some(run) => run.heads.iter().map(|head| head.generation).collect(),
+            None => Vec::new(),
+        };
+        Files::new(self).inspect(record, Trust::Own, &mut |fault| {
+            let running = fault
+                .generation
+                .is_some_and(|generation| heads.contains(&generation));
+            if !running || !fault.path.exists() {
+                found(fault);
+            }
+        });
+    }
+
+    /// The long lock of a machine that does not run, and whose record says so too. The short one is
+    /// held by the caller.
+    pub(crate) fn hold_off(&self, record: &Record) -> Result<FileLock> {
+        let lock = self.run_lock()?;
+        match &record.run {
+            None => Ok(lock),
+            Some(run) => Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "machine {} runs on {}, or nobody has said that it ended",
+                    self.name(),
+                    run.product
+                ),
+            )),
+        }
+    }
+
+    /// Puts one fault right. The machine is off, and both of its locks are held.
+    pub(crate) fn repair(&self, record: &Record, fault: &Fault, fix: &Fix) -> Result<()> {
+        let files = Files::new(self);
+        match fix {
+            Fix::Base(spec) => {
+                make(&fault.path, spec, self, Durability::Synced, Stale::Derived)?;
+                seal(&fault.path)?;
+            }
+            Fix::Head => {
+                let layer = record
+                    .layers
+                    .iter()
+                    .find(|layer| layer.disk() == fault.layer);
+                if let Some(layer) = layer {
+                    files.make_head(record, layer)?;
+                }
+            }
+            Fix::Cid(cid) => {
+                // It was sealed when it was frozen, or should have been.
+                stratavm_disk::fs::set_access(&fault.path, Access::Private).map_err(|error| {
+                    Error::io("it could not be made writable", &fault.path, error)
+                })?;
+                stratavm_disk::vmdk::renew_cid(&fault.path, *cid, Durability::Synced)?;
+                seal(&fault.path)?;
+            }
+            Fix::Seal => seal(&fault.path)?,
+        }
+        fault.path.parent().map_or(Ok(()), sync_dir)
+    }
+}
