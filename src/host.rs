@@ -34,12 +34,17 @@ pub(crate) fn is_used(pid: u32) -> Option<bool> {
 }
 
 /// When a process began, in clock ticks since the host booted: field 22 of `/proc/PID/stat`
-/// (proc(5)). The second field is the program's name in parentheses and may hold anything.
+/// (proc(5)). The second field is the program's name in parentheses and may hold anything; the third
+/// says whether it is dead and only waits to be reaped.
 #[cfg(target_os = "linux")]
 fn start_of(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -49,7 +54,25 @@ fn start_of(_: u32) -> Option<u64> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_process_that_nobody_has_reaped_yet_is_dead() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let process = process(child.id());
+        assert_eq!(is_alive(process), Some(true));
+        child.kill().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while is_alive(process) == Some(true) {
+            assert!(std::time::Instant::now() < until, "the dead count as alive");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.wait().unwrap();
+    }
 
     #[test]
     fn this_process_is_alive_and_an_older_one_of_its_number_is_not() {

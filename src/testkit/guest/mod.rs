@@ -7,8 +7,10 @@
 //! How a guest is started and where its console goes is the caller's affair.
 
 mod console;
+mod count;
 
 pub use console::{Boot, Event, Outcome, parse_console};
+pub use count::{Counted, counting};
 
 /// The boot sector with an empty command table.
 const BOOT: &[u8; 512] = include_bytes!("../../../fixtures/bootsector/boot.bin");
@@ -203,11 +205,17 @@ mod tests {
         assert_eq!(made, Err(GuestError::Disk { disk: 0x7f }));
     }
 
-    /// The committed binary is what the source says. Needs GNU as and ld for i386.
+    /// The committed binaries are what the sources say. Needs GNU as and ld for i386.
     #[test]
-    fn the_binary_is_built_from_the_source() {
+    fn the_binaries_are_built_from_the_sources() {
+        built_from_source("boot");
+        built_from_source("count");
+    }
+
+    fn built_from_source(name: &str) {
         let dir = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bootsector/boot.S");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bootsector");
+        let source = folder.join(format!("{name}.S"));
         let (object, binary) = (dir.path().join("boot.o"), dir.path().join("boot.bin"));
         let assembled = Command::new("as")
             .arg("--32")
@@ -245,8 +253,8 @@ mod tests {
         assert!(linked.status.success(), "{linked:?}");
         assert_eq!(
             std::fs::read(&binary).unwrap(),
-            BOOT,
-            "assemble boot.S again"
+            std::fs::read(folder.join(format!("{name}.bin"))).unwrap(),
+            "assemble {name}.S again"
         );
     }
 }

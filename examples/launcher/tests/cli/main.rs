@@ -13,6 +13,7 @@ mod damage;
 mod detached;
 mod disks;
 mod images;
+mod killed;
 mod layers;
 mod machines;
 #[cfg(unix)]

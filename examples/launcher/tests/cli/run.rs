@@ -9,7 +9,7 @@ use stratavm::testkit::guest::{BootSector, End};
 use crate::bench::{Home, MARK, checked, wait_for};
 use crate::report;
 
-const PROGRAM: &str = "qemu-system-x86_64";
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 
 /// A store whose commands find the real QEMU; `None` where there is none, which is reported.
 pub(crate) fn qemu(what: &str) -> Option<Home> {
