@@ -32,6 +32,7 @@ mod start;
 mod strays;
 mod undo;
 mod upgrade;
+mod usage;
 
 pub(crate) use adopt::ADOPTING;
 pub use adopt::{AdoptOptions, Adopted, Adoption};

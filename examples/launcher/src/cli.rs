@@ -1,11 +1,14 @@
 //! The command line: every argument with its help and an example for each command.
 
+pub(crate) mod history;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stratavm::spec::{Name, Role, Size};
 
 use crate::output::Form;
+use history::{History, Label, Layers, OfRevision, Point, Retention};
 
 /// Runs virtual machines that are made of layers.
 ///
@@ -86,22 +89,48 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  stratavm console finance")]
     Console(Named),
     /// Show the layers of a machine, and what happens to each at the next start.
-    #[command(after_help = "Example:\n  stratavm layers finance")]
-    Layers(Named),
-    /// Show the revisions of a layer.
+    #[command(
+        after_help = "Examples:\n  stratavm layers finance\n  stratavm layers finance --removed"
+    )]
+    Layers(Layers),
+    /// Show the revisions of a layer or of all, and the last operation.
     #[command(after_help = "Example:\n  stratavm history finance home")]
-    History(OfLayer),
+    History(History),
     /// Freeze what the guest wrote to a layer as a revision.
     #[command(after_help = "Example:\n  stratavm snapshot finance home --label before-taxes")]
     Snapshot(Snapshot),
-    /// Go back to an older revision of a layer; nothing is deleted.
-    #[command(after_help = "Example:\n  stratavm rollback finance office --to 1")]
+    /// Say what to call a revision.
+    #[command(after_help = "Example:\n  stratavm label finance home 3 'before the audit'")]
+    Label(Label),
+    /// Keep a revision whatever retention says.
+    #[command(after_help = "Example:\n  stratavm pin finance home 3")]
+    Pin(OfRevision),
+    /// Leave a revision to retention.
+    #[command(after_help = "Example:\n  stratavm unpin finance home 3")]
+    Unpin(OfRevision),
+    /// Names for the state of several layers at once.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  stratavm point create finance before-audit"
+    )]
+    Point(Point),
+    /// Say how long revisions are kept, or show it.
+    #[command(after_help = "Examples:
+  stratavm retention finance --keep-last 10 --keep-days 30
+  stratavm retention finance --layer home --off")]
+    Retention(Retention),
+    /// Go back to an older revision of a layer, or to a point; nothing is deleted.
+    #[command(after_help = "Examples:
+  stratavm rollback finance office --to 1
+  stratavm rollback finance --to-point before-audit")]
     Rollback(Rollback),
     /// Give a layer another image.
     #[command(after_help = "Example:\n  stratavm update finance office office-v2.raw")]
     Update(Update),
-    /// Add a layer, described in a TOML file as in a spec.
-    #[command(after_help = "Example:\n  stratavm add finance crm-layer.toml")]
+    /// Add a layer, described in a TOML file as in a spec, or take back a removed one.
+    #[command(after_help = "Examples:
+  stratavm add finance crm-layer.toml
+  stratavm add finance --back crm")]
     Add(Add),
     /// Remove a layer.
     #[command(after_help = "Example:\n  stratavm remove finance crm")]
@@ -109,6 +138,9 @@ pub(crate) enum Command {
     /// Bring everything but the user's own things back to clean.
     #[command(after_help = "Example:\n  stratavm rejuvenate finance")]
     Rejuvenate(Named),
+    /// Take back the last layer operation, or the last one that waits for the next start.
+    #[command(after_help = "Example:\n  stratavm undo finance")]
+    Undo(Named),
     /// Take in a machine's folder that was copied, renamed or brought from elsewhere by hand.
     #[command(after_help = "Examples:
   stratavm adopt lamp --new-id
@@ -231,6 +263,10 @@ pub(crate) struct Start {
     /// A reboot of the guest ends the run too.
     #[arg(long, requires = "wait")]
     pub(crate) once: bool,
+    /// Freeze what this layer holds first, so that `stop --discard` can drop the session; may be
+    /// given several times.
+    #[arg(long, value_name = "LAYER")]
+    pub(crate) revertible: Vec<Name>,
     /// Switch the machine off after this many seconds.
     #[arg(long, value_name = "SECONDS", requires = "wait")]
     pub(crate) timeout: Option<u64>,
@@ -246,6 +282,12 @@ pub(crate) struct Stop {
     /// Drop the saved state of a suspended machine: it is off then, as if it had lost power.
     #[arg(long, conflicts_with = "force")]
     pub(crate) discard_state: bool,
+    /// Keep what the session wrote to this layer, which discards; may be given several times.
+    #[arg(long, value_name = "LAYER", conflicts_with = "discard_state")]
+    pub(crate) keep: Vec<Name>,
+    /// Drop what the session wrote to this layer, which keeps; may be given several times.
+    #[arg(long, value_name = "LAYER", conflicts_with = "discard_state")]
+    pub(crate) discard: Vec<Name>,
 }
 
 #[derive(Debug, Args)]
@@ -259,8 +301,14 @@ pub(crate) struct Snapshot {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
-    #[command(flatten)]
-    pub(crate) of: OfLayer,
+    /// The machine.
+    pub(crate) name: Name,
+    /// The layer.
+    #[arg(required_unless_present = "to_point")]
+    pub(crate) layer: Option<Name>,
+    /// The point to go back to: all of its layers at once.
+    #[arg(long, value_name = "POINT", conflicts_with_all = ["to", "layer"])]
+    pub(crate) to_point: Option<Name>,
     /// The revision to go to [default: the one before the current one].
     #[arg(long, value_name = "REVISION")]
     pub(crate) to: Option<u64>,
@@ -285,7 +333,11 @@ pub(crate) struct Add {
     /// The machine.
     pub(crate) name: Name,
     /// A TOML file with the keys of one layer.
-    pub(crate) layer_spec: PathBuf,
+    #[arg(required_unless_present = "back")]
+    pub(crate) layer_spec: Option<PathBuf>,
+    /// Take back this layer, which was removed.
+    #[arg(long, value_name = "LAYER", conflicts_with = "layer_spec")]
+    pub(crate) back: Option<Name>,
 }
 
 #[derive(Debug, Args)]

@@ -118,6 +118,9 @@ impl Supervisor {
             .args(["--json", "--home"])
             .arg(machine.store().home());
         command.args(["supervise", args.name.as_str(), "--product", &args.product]);
+        for layer in &args.revertible {
+            command.args(["--revertible", layer.as_str()]);
+        }
         command.current_dir(machine.store().home());
         if std::env::var_os("STRATAVM_LOG").is_none() {
             command.env("STRATAVM_LOG", "info");

@@ -1,147 +1,44 @@
-//! `layers`, `history` and the layer operations.
+//! The layer operations, and taking them back.
 
 use std::path::Path;
 
-use serde_json::{Value, json};
-use stratavm::Result;
-use stratavm::machine::layer::LayerState;
-use stratavm::machine::revision::Revision;
-use stratavm::machine::{Kept, Machine, Operation};
-use stratavm::spec::{LayerSpec, Name, Rejuvenate, Writes};
+use serde_json::json;
+use stratavm::machine::{Kept, Machine, Operation, When};
+use stratavm::spec::{LayerSpec, Name};
+use stratavm::{Error, Result, block_on};
 
-use crate::cli::{Add, OfLayer, Remove, Rollback, Snapshot, Update};
+use crate::cli::{Add, Remove, Rollback, Snapshot, Update};
 use crate::context::Context;
-use crate::output::{Answer, bytes, table};
+use crate::output::Answer;
 
-pub(crate) fn layers(context: &Context, name: &Name) -> Result<Answer> {
-    let machine = context.machine(name)?;
-    let record = machine.record()?;
-    let (mut rows, mut values) = (Vec::new(), Vec::new());
-    for layer in &record.layers {
-        let current = layer.current()?;
-        let used = machine.disk_usage(layer)?;
-        let next = next_start(layer);
-        rows.push(vec![
-            layer.name().to_string(),
-            layer.spec.role.to_string(),
-            format!(
-                "{} of {}",
-                layer.history.current,
-                layer.history.revisions.len()
-            ),
-            bytes(used),
-            next.to_owned(),
-            current.image.to_string(),
-        ]);
-        values.push(json!({
-            "name": layer.name().as_str(),
-            "role": layer.spec.role.as_str(),
-            "title": layer.spec.title,
-            "image": current.image.to_string(),
-            "current": layer.history.current,
-            "revisions": layer.history.revisions.len(),
-            "bytes": used,
-            "writes": writes(layer),
-            "rejuvenate": rejuvenation(layer),
-            "next-start": next,
-            "staged": Value::Null,
-        }));
+/// The machine, after the product was asked where only it knows whether the machine still runs.
+fn settled(context: &Context, name: &Name) -> Result<Machine> {
+    let vm = context.vm(name)?;
+    if vm.machine().record()?.run.is_some() {
+        block_on(vm.recover(&context.ctx))?;
     }
-    let head = [
-        "LAYER",
-        "ROLE",
-        "REVISION",
-        "SIZE",
-        "AT THE NEXT START",
-        "IMAGE",
-    ];
-    Ok(Answer::new(
-        table(&head, &rows),
-        json!({"name": name.as_str(), "layers": values}),
-    ))
-}
-
-/// What happens to a layer when the machine is started.
-fn next_start(layer: &LayerState) -> &'static str {
-    match layer.spec.effective_writes() {
-        Writes::Discard => "fresh head",
-        _ => "kept",
-    }
-}
-
-fn writes(layer: &LayerState) -> &'static str {
-    match layer.spec.effective_writes() {
-        Writes::Discard => "discard",
-        _ => "keep",
-    }
-}
-
-fn rejuvenation(layer: &LayerState) -> &'static str {
-    match layer.spec.effective_rejuvenate() {
-        Rejuvenate::Reset => "reset",
-        _ => "keep",
-    }
-}
-
-pub(crate) fn history(context: &Context, args: &OfLayer) -> Result<Answer> {
-    let record = context.machine(&args.name)?.record()?;
-    let layer = record.layer(&args.layer)?;
-    let row = |revision: &Revision| {
-        vec![
-            format!(
-                "{}{}",
-                if revision.n == layer.history.current {
-                    "* "
-                } else {
-                    "  "
-                },
-                revision.n
-            ),
-            revision
-                .parent
-                .map_or_else(|| "-".to_owned(), |parent| parent.to_string()),
-            revision.time.to_string(),
-            revision.reason.as_str().to_owned(),
-            layer.history.chain(revision.n).len().to_string(),
-            revision.label.clone().unwrap_or_default(),
-        ]
-    };
-    let value = |revision: &Revision| {
-        json!({
-            "n": revision.n,
-            "parent": revision.parent,
-            "current": revision.n == layer.history.current,
-            "image": revision.image.to_string(),
-            "deltas": layer.history.chain(revision.n).len(),
-            "time": revision.time.to_string(),
-            "label": revision.label,
-            "reason": revision.reason.as_str(),
-            "pinned": revision.pinned,
-        })
-    };
-    let rows: Vec<_> = layer.history.revisions.iter().map(row).collect();
-    let values: Vec<_> = layer.history.revisions.iter().map(value).collect();
-    let head = ["  REVISION", "PARENT", "TIME", "REASON", "DELTAS", "LABEL"];
-    Ok(Answer::new(
-        table(&head, &rows),
-        json!({"name": args.name.as_str(), "layer": args.layer.as_str(), "revisions": values}),
-    ))
+    Ok(vm.machine().clone())
 }
 
 pub(crate) fn snapshot(context: &Context, args: &Snapshot) -> Result<Answer> {
-    let machine = context.machine(&args.of.name)?;
+    let machine = settled(context, &args.of.name)?;
     let done = machine.snapshot(&args.of.layer, args.label.clone())?;
     Ok(operation(&machine, "snapshot", &done))
 }
 
 pub(crate) fn rollback(context: &Context, args: &Rollback) -> Result<Answer> {
-    let machine = context.machine(&args.of.name)?;
-    let done = machine.rollback(&args.of.layer, args.to, kept(args.discard_writes))?;
+    let machine = settled(context, &args.name)?;
+    let kept = kept(args.discard_writes);
+    let done = match (&args.to_point, &args.layer) {
+        (Some(point), _) => machine.rollback_to_point(point, kept)?,
+        (None, Some(layer)) => machine.rollback(layer, args.to, kept)?,
+        (None, None) => return Err(Error::invalid("no layer and no point is named")),
+    };
     Ok(operation(&machine, "rollback", &done))
 }
 
 pub(crate) fn update(context: &Context, args: &Update) -> Result<Answer> {
-    let machine = context.machine(&args.of.name)?;
+    let machine = settled(context, &args.of.name)?;
     // Nobody frees the image between here and the machine's change.
     let _held = machine.store().hold_images()?;
     let record = machine.record()?;
@@ -162,11 +59,19 @@ pub(crate) fn update(context: &Context, args: &Update) -> Result<Answer> {
 }
 
 pub(crate) fn add(context: &Context, args: &Add) -> Result<Answer> {
-    let machine = context.machine(&args.name)?;
+    let machine = settled(context, &args.name)?;
     let _held = machine.store().hold_images()?;
+    let path = match (&args.back, &args.layer_spec) {
+        (Some(layer), _) => {
+            let done = machine.take_back_layer(layer)?;
+            return Ok(operation(&machine, "add", &done));
+        }
+        (None, Some(path)) => path,
+        (None, None) => return Err(Error::invalid("no layer is named")),
+    };
     let record = machine.record()?;
-    let mut layer = LayerSpec::from_path(&args.layer_spec)?;
-    let folder = args.layer_spec.parent().unwrap_or(Path::new(""));
+    let mut layer = LayerSpec::from_path(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
     let image = machine
         .store()
         .layer_image(&record.spec, &layer, folder, context.cancellable())?;
@@ -178,15 +83,21 @@ pub(crate) fn add(context: &Context, args: &Add) -> Result<Answer> {
 }
 
 pub(crate) fn remove(context: &Context, args: &Remove) -> Result<Answer> {
-    let machine = context.machine(&args.of.name)?;
+    let machine = settled(context, &args.of.name)?;
     let done = machine.remove_layer(&args.of.layer, kept(args.discard_writes))?;
     Ok(operation(&machine, "remove", &done))
 }
 
 pub(crate) fn rejuvenate(context: &Context, name: &Name) -> Result<Answer> {
-    let machine = context.machine(name)?;
+    let machine = settled(context, name)?;
     let done = machine.rejuvenate()?;
     Ok(operation(&machine, "rejuvenate", &done))
+}
+
+pub(crate) fn undo(context: &Context, name: &Name) -> Result<Answer> {
+    let machine = settled(context, name)?;
+    let done = machine.undo()?;
+    Ok(operation(&machine, "undo", &done))
 }
 
 fn kept(discard_writes: bool) -> Kept {
@@ -197,12 +108,19 @@ fn kept(discard_writes: bool) -> Kept {
     }
 }
 
-fn operation(machine: &Machine, what: &str, done: &Operation) -> Answer {
+pub(super) fn operation(machine: &Machine, what: &str, done: &Operation) -> Answer {
     let layers: Vec<_> = done.layers.iter().map(Name::as_str).collect();
     let mut text = match layers.as_slice() {
-        [] => format!("{what}: nothing to do"),
+        [] if done.notes.is_empty() => format!("{what}: nothing to do"),
+        [] => format!("{what}:"),
         layers => format!("{what}: {}", layers.join(", ")),
     };
+    if done.when == When::NextStart && !layers.is_empty() {
+        text.push_str(&format!(
+            ", at the next start; `stratavm undo {}` takes it back",
+            machine.name()
+        ));
+    }
     if let Some(n) = done.revision {
         text.push_str(&format!(", now at revision {n}"));
     }
@@ -217,10 +135,18 @@ fn operation(machine: &Machine, what: &str, done: &Operation) -> Answer {
     let json = json!({
         "name": machine.name().as_str(),
         "operation": what,
+        "when": when(done.when),
         "layers": layers,
         "revision": done.revision,
         "preserved": done.preserved,
         "notes": done.notes,
     });
     Answer::new(text, json)
+}
+
+fn when(when: When) -> &'static str {
+    match when {
+        When::NextStart => "next-start",
+        _ => "now",
+    }
 }

@@ -3,15 +3,18 @@
 mod detach;
 mod disk;
 mod doctor;
+mod history;
 mod image;
 mod layer;
 mod machine;
+mod revision;
 mod run;
 mod store;
 mod translate;
 
 use clap::CommandFactory as _;
 use stratavm::Result;
+use stratavm::machine::Pin;
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
@@ -36,14 +39,20 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Command::Resume(args) => run::resume(&context, &args.name),
         Command::Suspend(args) => run::suspend(&context, &args.name),
         Command::Console(args) => run::console(&context, &args.name),
-        Command::Layers(args) => layer::layers(&context, &args.name),
-        Command::History(args) => layer::history(&context, &args),
+        Command::Layers(args) => history::layers(&context, &args),
+        Command::History(args) => history::history(&context, &args),
         Command::Snapshot(args) => layer::snapshot(&context, &args),
+        Command::Label(args) => revision::label(&context, &args),
+        Command::Pin(args) => revision::pin(&context, &args, Pin::Pinned),
+        Command::Unpin(args) => revision::pin(&context, &args, Pin::Unpinned),
+        Command::Point(command) => revision::point(&context, &command),
+        Command::Retention(args) => revision::retention(&context, &args),
         Command::Rollback(args) => layer::rollback(&context, &args),
         Command::Update(args) => layer::update(&context, &args),
         Command::Add(args) => layer::add(&context, &args),
         Command::Remove(args) => layer::remove(&context, &args),
         Command::Rejuvenate(args) => layer::rejuvenate(&context, &args.name),
+        Command::Undo(args) => layer::undo(&context, &args.name),
         Command::Adopt(args) => machine::adopt(&context, &args),
         Command::Fsck(args) => store::fsck(&context, &args),
         Command::Prune(args) => store::prune(&context, &args),

@@ -49,6 +49,7 @@ pub(crate) fn supervise(
     if args.once {
         options = options.on_reboot(OnReboot::End);
     }
+    options = options.revertible(args.revertible.iter().cloned());
     if let Some(seconds) = args.timeout {
         options = options.timeout(Duration::from_secs(seconds));
     }
@@ -129,21 +130,31 @@ pub(crate) fn stop(context: &Context, args: &Stop) -> Result<Answer> {
         block_on(vm.discard_state(&context.ctx))?;
         return Ok(Answer::new(
             format!("the saved state of {} is dropped: it is off", args.name),
-            json!({"name": args.name.as_str(), "asked": "discard-state"}),
+            json!({"name": args.name.as_str(), "asked": "discard-state", "decided": []}),
         ));
     }
     let was_running = block_on(vm.recover(&context.ctx))? != Recovered::Off;
+    // Recorded before the machine is stopped: if this program is killed, it is still done.
+    let mut decided = Vec::new();
+    if !args.keep.is_empty() || !args.discard.is_empty() {
+        decided = vm.machine().decide(&args.keep, &args.discard)?.layers;
+    }
     let how = if args.force {
         How::PowerOff
     } else {
         How::Shutdown
     };
     block_on(vm.stop(how, &context.ctx))?;
-    let text = match (was_running, how) {
+    let mut text = match (was_running, how) {
         (false, _) => format!("{} is off already", args.name),
         (true, How::Shutdown) => format!("{} was asked to shut down", args.name),
         (true, _) => format!("{} was switched off", args.name),
     };
+    if !decided.is_empty() {
+        let names: Vec<_> = decided.iter().map(Name::as_str).collect();
+        let when = if was_running { "once it is off" } else { "now" };
+        text.push_str(&format!("\n  decided, {when}: {}", names.join(", ")));
+    }
     let asked: Value = if was_running {
         json!(if args.force { "power-off" } else { "shutdown" })
     } else {
@@ -151,7 +162,7 @@ pub(crate) fn stop(context: &Context, args: &Stop) -> Result<Answer> {
     };
     Ok(Answer::new(
         text,
-        json!({"name": args.name.as_str(), "asked": asked}),
+        json!({"name": args.name.as_str(), "asked": asked, "decided": decided}),
     ))
 }
 

@@ -13,8 +13,8 @@ fn a_damaged_machine_is_refused_by_every_command_and_stays_as_it_is() {
     let path = home.machine("desk").join("machine.json");
     let good = fs::read_to_string(&path).unwrap();
     let future = good
-        .replacen("\"version\": 1", "\"version\": 9", 1)
-        .replacen("\"min-reader\": 1", "\"min-reader\": 9", 1);
+        .replacen("\"version\": 2", "\"version\": 9", 1)
+        .replacen("\"min-reader\": 2", "\"min-reader\": 9", 1);
     assert_ne!(good, future);
     for (bad, kind) in [
         (future, "from-the-future"),

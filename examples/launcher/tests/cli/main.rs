@@ -12,6 +12,7 @@ mod controllers;
 mod damage;
 mod detached;
 mod disks;
+mod history;
 mod images;
 mod killed;
 mod layers;

@@ -160,13 +160,12 @@ fn a_running_machine_is_busy_and_is_stopped_from_another_process() {
         home.ok("list", &["list"])["machines"][0]["state"],
         "running"
     );
-    home.disk("office-2.raw", 1, None, "office v2");
     for arguments in [
         &["start", "desk", "--wait"][..],
         &["delete", "desk"],
         &["snapshot", "desk", "home"],
-        &["update", "desk", "office", "office-2.raw"],
-        &["rejuvenate", "desk"],
+        &["point", "create", "desk", "now"],
+        &["undo", "desk"],
     ] {
         let busy = home.fails(arguments);
         assert_eq!(busy.kind, "busy", "{arguments:?}: {busy:?}");
