@@ -464,9 +464,10 @@ fn another_process_of_the_same_number_is_not_taken_for_the_machine() {
     desk.forge(|record| record["run"] = run);
     assert_eq!(desk.state(), State::Off);
     // Even a change that turns out to be none ends the record of the run.
-    let image: ImageDigest =
-        serde_json::from_value(desk.record()["layers"][0]["revisions"][0]["image"].clone())
-            .unwrap();
+    let image: ImageDigest = serde_json::from_value(
+        desk.record()["layers"][0]["history"]["revisions"][0]["image"].clone(),
+    )
+    .unwrap();
     let os = "os".parse().unwrap();
     let done = desk.machine().update(&os, &image, Kept::Preserve).unwrap();
     assert!(done.layers.is_empty(), "{done:?}");

@@ -275,7 +275,6 @@ fn a_qemu_that_outlives_its_supervisor_keeps_the_machine_to_itself() {
         &["start", "desk"][..],
         &["start", "desk", "--wait"],
         &["snapshot", "desk", "home"],
-        &["rejuvenate", "desk"],
         &["delete", "desk"],
     ] {
         let busy = home.fails(arguments);
