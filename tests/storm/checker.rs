@@ -177,6 +177,7 @@ fn judge(folder: &std::path::Path, log: &str, known: &mut Known) -> Result<(u64,
 /// One prune leaves nothing behind, and every machine what it is.
 fn pruned(world: &World, known: &Known) -> Result<(), String> {
     world.prune().map_err(|error| format!("prune: {error}"))?;
+    world.sound()?;
     let mut left = check::litter(world);
     for (machine, may_be) in known {
         left.extend(check::leftovers(world, machine));

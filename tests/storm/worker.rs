@@ -7,11 +7,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use stratavm::ErrorKind;
 
 use crate::crowd;
 use crate::sim::draw::Draw;
 use crate::sim::history::Event;
-use crate::sim::model::Op;
+use crate::sim::model::{Answer, Op};
 use crate::sim::world::World;
 
 /// What tells a process that it is a worker.
@@ -46,7 +47,7 @@ impl Task {
     fn most(self) -> u64 {
         match self {
             Self::Storm => 400,
-            Self::Crowd => 12,
+            Self::Crowd => 100_000,
         }
     }
 
@@ -98,6 +99,7 @@ pub(crate) fn run(orders: &Orders) {
     let file = open_log(&orders.folder);
     let mut draw = Draw::new(orders.seed);
     let worker = orders.worker;
+    let mut done = 0;
     for n in 0..orders.task.most() {
         if draw.below(16) == 0 {
             // Of no machine is anything to change by it.
@@ -124,6 +126,8 @@ pub(crate) fn run(orders: &Orders) {
         };
         log(&file, &intent);
         let answer = world.perform(&machine, &op);
+        let busy = answer == Answer::refused(ErrorKind::Busy);
+        done += u64::from(!busy);
         log(
             &file,
             &Event::Answer {
@@ -135,6 +139,14 @@ pub(crate) fn run(orders: &Orders) {
         );
         for what in world.violations.lock().unwrap().drain(..) {
             log(&file, &Event::Violation { worker, what });
+        }
+        if orders.task == Task::Crowd {
+            if done == crowd::EACH {
+                break;
+            }
+            if busy {
+                std::thread::sleep(Duration::from_micros(500 + draw.below(4000)));
+            }
         }
     }
 }

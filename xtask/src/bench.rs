@@ -2,9 +2,11 @@
 //! its peak memory. Writes the table of `docs/benchmarks.md`; what is measured is in the modules below.
 
 mod add;
+mod begin;
 mod create;
 mod data;
 mod machine;
+mod many;
 mod measure;
 mod memory;
 mod operations;
@@ -43,10 +45,19 @@ enum Part {
     Create,
     Operations,
     Memory,
+    Start,
+    Many,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Add, Self::Create, Self::Operations, Self::Memory];
+    const ALL: [Self; 6] = [
+        Self::Add,
+        Self::Create,
+        Self::Operations,
+        Self::Memory,
+        Self::Start,
+        Self::Many,
+    ];
 
     fn measure(self, place: &Place, report: &mut Report) -> Result<(), Error> {
         match self {
@@ -54,6 +65,8 @@ impl Part {
             Self::Create => create::measure(place, report),
             Self::Operations => operations::measure(place, report),
             Self::Memory => memory::measure(place, report),
+            Self::Start => begin::measure(place, report),
+            Self::Many => many::measure(place, report),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stratavm::image::{AddOptions, ImageDigest, add};
 use stratavm::machine::{self, Operation, RunEnd, RunOptions};
 use stratavm::spec::{LayerSpec, Name};
-use stratavm::store::{Leftover, PruneMode, PruneOptions};
+use stratavm::store::{FsckOptions, Leftover, PruneMode, PruneOptions};
 use stratavm::{Ctx, Error, ErrorKind, Result, Store, VmSpec, block_on};
 
 use super::model::{Answer, IMAGES, Kept, Op, Role, image};
@@ -58,6 +58,16 @@ impl World {
         self.store
             .create(&spec, Path::new("."), &options, &Ctx::none())
             .unwrap();
+    }
+
+    /// Whether the store's own check finds nothing that has to be put right: a store that was only killed at is whole.
+    pub(crate) fn sound(&self) -> std::result::Result<(), String> {
+        let checked = self.store.fsck(&FsckOptions::default(), &Ctx::none());
+        let checked = checked.map_err(|error| format!("fsck: {error}"))?;
+        match checked.is_sound() {
+            true => Ok(()),
+            false => Err(format!("fsck: {:?}", checked.findings)),
+        }
     }
 
     /// Frees what nobody refers to; what could not be looked at or removed is an error.

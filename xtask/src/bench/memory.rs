@@ -13,6 +13,7 @@ use stratavm::machine::{Kept, Machine};
 
 use super::data::{self, GIB, GOLDEN_DATA};
 use super::machine::{self, blank, failed, name};
+use super::many;
 use super::place::{Kind, Place};
 use super::report::{Report, Row};
 use crate::exec::{Error, output};
@@ -63,7 +64,11 @@ pub(crate) fn child(what: &str) -> Result<(), Error> {
     let (operation, folder) = what
         .split_once('=')
         .ok_or_else(|| Error::new("--memory takes OPERATION=FOLDER"))?;
-    operate(operation, Path::new(folder))?;
+    let folder = Path::new(folder);
+    let time = match operation.starts_with("many-") {
+        true => Some(many::operate(operation, folder)?),
+        false => operate(operation, folder).map(|()| None)?,
+    };
     let status = fs::read_to_string("/proc/self/status")
         .map_err(|error| Error::new(format!("/proc/self/status: {error}")))?;
     let peak = status
@@ -71,8 +76,16 @@ pub(crate) fn child(what: &str) -> Result<(), Error> {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
         .ok_or_else(|| Error::new("/proc/self/status has no VmHWM"))?;
-    println!("{peak}");
+    match time {
+        Some(time) => println!("{peak} {}", time.as_micros()),
+        None => println!("{peak}"),
+    }
     Ok(())
+}
+
+/// What [`child`] printed, in bytes.
+pub(crate) fn bytes(printed: u64) -> u64 {
+    printed << 10
 }
 
 fn operate(operation: &str, folder: &Path) -> Result<(), Error> {
