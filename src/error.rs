@@ -235,7 +235,12 @@ impl fmt::Display for Error {
         }
         f.write_str(&self.0.message)?;
         if let Some(path) = &self.0.path {
-            write!(f, ": {}", path.display())?;
+            // Anybody may have named a file in a folder that came from elsewhere.
+            write!(
+                f,
+                ": {}",
+                crate::machine::escape(&path.display().to_string())
+            )?;
         }
         Ok(())
     }

@@ -77,6 +77,13 @@ impl Machine {
         match self.run_lock() {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == ErrorKind::Busy => Ok(true),
+            // Nothing can be written, and nobody ever took the lock.
+            Err(error)
+                if error.kind() == ErrorKind::PermissionDenied
+                    && !self.folder().join("run.lock").exists() =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

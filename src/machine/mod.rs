@@ -9,6 +9,7 @@ mod annotate;
 mod carry;
 mod change;
 mod create;
+mod discard;
 mod edit;
 pub mod ended;
 mod files;

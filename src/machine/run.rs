@@ -186,7 +186,8 @@ impl Machine {
 /// Text of a guest or product made safe for a terminal: control characters are escaped.
 #[must_use]
 pub fn escape(text: &str) -> String {
-    let escaped = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
+    let escaped =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().take(2000).fold(String::new(), |mut out, c| {
         if escaped(c) && c != '\t' {
             out.extend(c.escape_unicode())

@@ -62,7 +62,8 @@ struct StoreRecord {
 }
 
 impl Store {
-    /// Opens the store in the folder `home`, making it if there is none.
+    /// Opens the store in the folder `home`, making it if there is none. A store that nothing can
+    /// be written to can be looked at: changes answer [`ErrorKind::PermissionDenied`].
     ///
     /// # Errors
     /// [`ErrorKind::FromTheFuture`] for a store of a newer version, [`ErrorKind::Malformed`] for a
@@ -84,8 +85,14 @@ impl Store {
             Err(error) => return Err(error),
         }
         let volume = match crate::volume::probe(&home) {
-            // A full store can still be looked at, and things be deleted from it.
-            Err(error) if error.kind() == ErrorKind::NoSpace => {
+            // A full store can still be looked at, and things be deleted from it; one that nothing
+            // can be written to can be looked at.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NoSpace | ErrorKind::PermissionDenied
+                ) =>
+            {
                 tracing::warn!(%error, "the volume could not be tried out");
                 Volume::default()
             }

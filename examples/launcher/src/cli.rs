@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Status(Named),
     /// Delete a machine with everything its user wrote; images stay.
     #[command(after_help = "Example:\n  stratavm delete finance")]
-    Delete(Named),
+    Delete(Delete),
     /// Start a machine on fresh heads, and leave it running or wait for its end.
     #[command(after_help = "Examples:
   stratavm start finance
@@ -347,6 +347,15 @@ pub(crate) struct Remove {
     /// Drop what the guest wrote to the layer instead of keeping it aside.
     #[arg(long)]
     pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The machine.
+    pub(crate) name: Name,
+    /// Also if its record cannot be used, or its folder was copied by hand; never while it runs.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

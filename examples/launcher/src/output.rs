@@ -52,7 +52,7 @@ pub(crate) fn answer(answer: &Answer, form: Form) -> ExitCode {
     let mut out = std::io::stdout().lock();
     // A closed pipe is the reader's choice, not an error.
     let _ = match form {
-        Form::Json => writeln!(out, "{}", answer.json),
+        Form::Json => writeln!(out, "{}", plain(&answer.json)),
         Form::Text if answer.text.is_empty() => Ok(()),
         Form::Text => writeln!(out, "{}", visible(answer.text.trim_end_matches('\n'))),
     };
@@ -73,16 +73,16 @@ pub(crate) fn error(error: &stratavm::Error, form: Form) -> ExitCode {
             "causes": causes,
             "next": next,
         }});
-        let _ = writeln!(std::io::stdout().lock(), "{value}");
+        let _ = writeln!(std::io::stdout().lock(), "{}", plain(&value));
     }
-    let mut text = format!("error: {error}\n");
+    let mut text = format!("error: {}\n", line(error));
     for cause in causes {
         text.push_str("  caused by: ");
         // A cause may be a list: one fault of a spec on each line.
         text.push_str(&cause.replace('\n', "\n             "));
         text.push('\n');
     }
-    text.push_str(&format!("  next: {next}\n"));
+    text.push_str(&format!("  next: {}\n", line(next)));
     let _ = std::io::stderr()
         .lock()
         .write_all(visible(&text).as_bytes());
@@ -115,10 +115,6 @@ fn usual_step(kind: ErrorKind) -> &'static str {
 /// Text that cannot drive a terminal: whatever a guest, a product or a file put into it, control
 /// characters but line ends and tabs are shown as escapes, and so is what turns the line around.
 fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if hidden(c) {
@@ -128,6 +124,32 @@ fn visible(text: &str) -> String {
         }
     }
     out
+}
+
+/// A JSON value in one line that is harmless on a terminal too: the same value, written otherwise.
+fn plain(value: &Value) -> String {
+    let text = value.to_string();
+    let mut out = String::with_capacity(text.len());
+    // The writer has escaped what is below a blank; the rest can only stand in strings.
+    for c in text.chars() {
+        if hidden(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// What drives a terminal, or turns a line around.
+fn hidden(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A path or a text of somebody else, in one line.
+pub(crate) fn line(text: impl ToString) -> String {
+    stratavm::machine::escape(&text.to_string())
 }
 
 pub(crate) fn causes(error: &stratavm::Error) -> Vec<String> {
@@ -140,10 +162,14 @@ pub(crate) fn causes(error: &stratavm::Error) -> Vec<String> {
     causes
 }
 
-/// Lines of a table, columns padded to their widest cell.
+/// Lines of a table, columns padded to their widest cell. A cell never breaks its line.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(self::line).collect())
+        .collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }

@@ -26,7 +26,10 @@ fn info(path: &Path) -> Result<Answer> {
     let json = serde_json::to_value(&info).map_err(|error| {
         Error::invalid("the image's facts do not fit into JSON").caused_by(error)
     })?;
-    let mut text = format!("{}\n", path.display());
+    let mut text = format!(
+        "{}\n",
+        stratavm::machine::escape(&path.display().to_string())
+    );
     lines(&json, 1, &mut text);
     Ok(Answer::new(
         text,

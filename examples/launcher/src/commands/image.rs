@@ -106,7 +106,7 @@ fn list(context: &Context) -> Result<Answer> {
         table(&["DIGEST", "SIZE", "MACHINES", "PARTITIONS"], &rows)
     };
     for problem in &problems {
-        text.push_str(&format!("\nproblem: {problem}"));
+        text.push_str(&format!("\nproblem: {}", crate::output::line(problem)));
     }
     Ok(Answer::new(
         text,
@@ -142,7 +142,7 @@ fn verify(context: &Context, args: &ImageVerify) -> Result<Answer> {
         format!("{} is NOT what its digest says", args.digest)
     };
     for (path, change) in &changed {
-        text.push_str(&format!("\n  {path}: {change}"));
+        text.push_str(&format!("\n  {}: {change}", crate::output::line(path)));
     }
     let changed: Vec<_> = changed
         .iter()

@@ -130,7 +130,7 @@ pub(super) fn operation(machine: &Machine, what: &str, done: &Operation) -> Answ
         ));
     }
     for note in &done.notes {
-        text.push_str(&format!("\n  {note}"));
+        text.push_str(&format!("\n  {}", crate::output::line(note)));
     }
     let json = json!({
         "name": machine.name().as_str(),

@@ -10,9 +10,9 @@ use stratavm::machine::{AdoptOptions, Adoption, CreateOptions, Kept, escape};
 use stratavm::spec::Name;
 use stratavm::{Error, ErrorKind, Result, State, VmSpec, block_on, host};
 
-use crate::cli::{Adopt, Create};
+use crate::cli::{Adopt, Create, Delete};
 use crate::context::Context;
-use crate::output::{Answer, table};
+use crate::output::{Answer, line, table};
 
 pub(crate) fn create(context: &Context, args: &Create) -> Result<Answer> {
     let spec = VmSpec::from_path(&args.spec)?;
@@ -103,7 +103,7 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
     let mut text = format!("{} is {state}\n", record.name);
     text.push_str(&format!(
         "  title: {}\n  id: {}\n",
-        record.spec.display_name(),
+        line(record.spec.display_name()),
         record.id
     ));
     if let Some(run) = run {
@@ -123,7 +123,10 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
     if let Some(ended) = ended.as_ref().filter(|_| run.is_none()) {
         text.push_str(&last_run(ended, name));
     }
-    text.push_str(&format!("  folder: {}", vm.machine().folder().display()));
+    text.push_str(&format!(
+        "  folder: {}",
+        line(vm.machine().folder().display())
+    ));
     Ok(Answer::new(
         text,
         json!({
@@ -175,8 +178,12 @@ fn last_run(ended: &EndRecord, name: &Name) -> String {
     text
 }
 
-pub(crate) fn delete(context: &Context, name: &Name) -> Result<Answer> {
-    context.machine(name)?.delete()?;
+pub(crate) fn delete(context: &Context, args: &Delete) -> Result<Answer> {
+    let name = &args.name;
+    match args.force {
+        true => context.store()?.delete_damaged(name)?,
+        false => context.machine(name)?.delete()?,
+    }
     Ok(Answer::new(
         format!("deleted {name}"),
         json!({"deleted": name.as_str()}),
@@ -201,7 +208,7 @@ pub(crate) fn adopt(context: &Context, args: &Adopt) -> Result<Answer> {
     let record = adopted.machine.record()?;
     let mut text = format!("adopted {}, id {}", record.name, record.id);
     for note in &adopted.notes {
-        text.push_str(&format!("\n  {note}"));
+        text.push_str(&format!("\n  {}", line(note)));
     }
     Ok(Answer::new(
         text,

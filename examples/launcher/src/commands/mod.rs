@@ -30,7 +30,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Command::Create(args) => machine::create(&context, &args),
         Command::List => machine::list(&context),
         Command::Status(args) => machine::status(&context, &args.name),
-        Command::Delete(args) => machine::delete(&context, &args.name),
+        Command::Delete(args) => machine::delete(&context, &args),
         Command::Start(args) if args.wait => run::start(&context, &args),
         Command::Start(args) => detach::start(&context, &args),
         Command::Supervise(args) => detach::supervise(&context, &args),

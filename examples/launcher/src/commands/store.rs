@@ -6,7 +6,7 @@ use stratavm::store::{Digests, FsckMode, FsckOptions, PruneMode, PruneOptions, S
 
 use crate::cli::{Fsck, Prune};
 use crate::context::Context;
-use crate::output::{Answer, Outcome, bytes, causes, table};
+use crate::output::{Answer, Outcome, bytes, causes, line, table};
 
 pub(crate) fn prune(context: &Context, args: &Prune) -> Result<Answer> {
     let mut options = PruneOptions::default();
@@ -42,13 +42,13 @@ pub(crate) fn prune(context: &Context, args: &Prune) -> Result<Answer> {
     for spared in &pruned.spared {
         text.push_str(&format!(
             "\nkept: {}: {}",
-            spared.path.display(),
-            spared.reason
+            line(spared.path.display()),
+            line(&spared.reason)
         ));
         if spared.bytes > 0 {
             text.push_str(&format!(", {}", bytes(spared.bytes)));
         }
-        text.push_str(&format!("\n  next: {}", spared.next));
+        text.push_str(&format!("\n  next: {}", line(&spared.next)));
     }
     let mut failed = Vec::new();
     for error in &pruned.failed {
@@ -56,7 +56,7 @@ pub(crate) fn prune(context: &Context, args: &Prune) -> Result<Answer> {
         for cause in causes(error) {
             message.push_str(&format!(": {cause}"));
         }
-        text.push_str(&format!("\nfailed: {message}"));
+        text.push_str(&format!("\nfailed: {}", line(&message)));
         failed.push(message);
     }
     let freed = pruned.freed.iter().map(|leftover| {
@@ -116,9 +116,9 @@ pub(crate) fn fsck(context: &Context, args: &Fsck) -> Result<Answer> {
             "{}{of} ({}): {}: {}\n  next: {}\n",
             finding.kind.as_str(),
             finding.remedy.as_str(),
-            finding.path.display(),
-            finding.message,
-            finding.next,
+            line(finding.path.display()),
+            line(&finding.message),
+            line(&finding.next),
         ));
     }
     if checked.more > 0 {

@@ -187,10 +187,27 @@ fn a_read_only_store_says_so_and_stays_as_it_is() {
     };
     let home = Home::new().with_store(&small.path().join("home"));
     home.desk(&BootSector::new());
+    home.file(
+        "other.toml",
+        crate::bench::DESK.replacen("\"desk\"", "\"other\"", 1),
+    );
     let before = home.snapshot();
     small.remount("ro");
+    // It can be looked at: nothing of that needs to write.
+    for (schema, arguments) in [
+        ("list", &["list"][..]),
+        ("status", &["status", "desk"]),
+        ("layers", &["layers", "desk"]),
+        ("history", &["history", "desk", "home"]),
+        ("image-list", &["image", "list"]),
+        ("fsck", &["fsck", "--digests"]),
+        ("prune", &["prune", "--dry-run"]),
+    ] {
+        home.ok(schema, arguments);
+    }
+    assert_eq!(home.ok("list", &["list"])["machines"][0]["state"], "off");
     for arguments in [
-        &["create", "desk.toml"][..],
+        &["create", "other.toml"][..],
         &["image", "add", "office.raw"],
         &["snapshot", "desk", "home"],
         &["rejuvenate", "desk"],

@@ -127,3 +127,113 @@ fn fsck_says_what_is_wrong_and_repairs_what_follows_from_the_record() {
     );
     assert_eq!(home.fails(&["fsck", "nobody"]).kind, "not-found");
 }
+
+#[test]
+fn a_damaged_machine_can_be_deleted_and_the_original_of_a_copy_stays() {
+    let home = Home::new();
+    home.desk(&BootSector::new());
+    let path = home.machine("desk").join("machine.json");
+    let good = fs::read(&path).unwrap();
+    let lamp = home.machine("lamp");
+    fs::create_dir(&lamp).unwrap();
+    fs::write(lamp.join("machine.json"), &good).unwrap();
+    assert_eq!(home.fails(&["delete", "lamp"]).kind, "needs-adopt");
+    home.ok("delete", &["delete", "lamp", "--force"]);
+    assert!(!lamp.exists());
+    home.ok("snapshot", &["snapshot", "desk", "home"]);
+
+    fs::write(&path, "{").unwrap();
+    let told = home.fails(&["delete", "desk"]);
+    assert_eq!(told.kind, "malformed");
+    let said = home.answer("fsck", 1, &["fsck"]);
+    assert!(
+        said.to_string().contains("stratavm delete desk --force"),
+        "{said}"
+    );
+    home.ok("delete", &["delete", "desk", "--force"]);
+    assert!(!home.machine("desk").exists());
+    let freed = home.ok("prune", &["prune"]);
+    assert!(
+        freed["freed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|f| f["kind"] == "image"),
+        "{freed}"
+    );
+    assert_eq!(
+        home.ok("image-list", &["image", "list"])["images"],
+        serde_json::json!([])
+    );
+    assert_eq!(home.fails(&["delete", "desk", "--force"]).kind, "not-found");
+}
+
+/// Clears a screen, names a window, turns text around, forges a line.
+#[cfg(unix)]
+const EVIL: &str = "a\u{1b}[2J\u{9b}2J\u{1b}]0;x\u{7}\u{202e}b\nnext: run me";
+
+#[cfg(unix)]
+#[test]
+fn nothing_that_a_file_or_guest_says_drives_the_terminal() {
+    let home = Home::new();
+    home.desk(&BootSector::new());
+    let harmless = |what: &str, output: std::process::Output| {
+        for stream in [&output.stdout, &output.stderr] {
+            let text = crate::bench::text(stream);
+            let bad =
+                |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
+            assert!(!text.chars().any(bad), "{what}: {text:?}");
+            // What a guest prints has lines of its own.
+            let forged = text.lines().any(|line| line.starts_with("next: run me"));
+            assert!(!forged || what.contains("console"), "{what}: {text:?}");
+        }
+        crate::bench::text(&output.stdout) + &crate::bench::text(&output.stderr)
+    };
+    // Where names and texts of others come out: files and folders, consoles, images by hand.
+    let file = |path: std::path::PathBuf| fs::write(path, EVIL).unwrap();
+    file(
+        home.machine("desk")
+            .join("layers/home")
+            .join(format!("{EVIL}.vmdk")),
+    );
+    file(home.store().join("images").join(EVIL));
+    file(home.machine("desk").join("console.log"));
+    file(home.folder().join(EVIL));
+    fs::create_dir(home.store().join("machines").join(EVIL)).unwrap();
+    fs::write(
+        home.store()
+            .join("machines")
+            .join(EVIL)
+            .join("machine.json"),
+        EVIL,
+    )
+    .unwrap();
+    for json in [&[][..], &["--json"]] {
+        for arguments in [
+            &["prune", "--dry-run"][..],
+            &["fsck"],
+            &["list"],
+            &["console", "desk"],
+            &["disk", "info", EVIL],
+            &["image", "add", EVIL, "--exact"],
+            &["image", "list"],
+            &["adopt", EVIL, "--moved"],
+            &["create", EVIL],
+            &["translate", EVIL, "--out", EVIL],
+            &["status", "desk"],
+            &["layers", "desk"],
+            &["history", "desk", "home"],
+            &["snapshot", "desk", "home", "--label", EVIL],
+        ] {
+            harmless(
+                &format!("{arguments:?}"),
+                home.run(&[arguments, json].concat()),
+            );
+        }
+    }
+    let shown = harmless("fsck", home.run(&["fsck"]));
+    assert!(
+        shown.contains("\\u{1b}[2J"),
+        "it is shown all the same: {shown}"
+    );
+}
