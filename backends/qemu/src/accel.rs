@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use stratavm::spec::Arch;
 
 use crate::argv::{list, path_text};
+use crate::known;
 use crate::process::{Process, last_lines, lock};
 
 /// How long the guest may take. A processor that runs it itself needs about 0.2 s with QEMU's start,
@@ -37,15 +38,35 @@ pub(crate) struct Choice {
     pub(crate) refused: Vec<String>,
 }
 
-/// The accelerator for guests of `arch`; tried once for each program and process.
-pub(crate) fn choose(program: &Path, arch: Arch) -> Choice {
+/// Whether what was found out before is good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// By this process or another one, not long ago.
+    Known,
+    /// Not for whoever asks what is wrong.
+    Fresh,
+}
+
+/// The accelerator for guests of `arch`; tried once for each program and process, and not even that
+/// where another process has tried it lately.
+pub(crate) fn choose(program: &Path, arch: Arch, finding: Finding) -> Choice {
     static KNOWN: Mutex<BTreeMap<PathBuf, Choice>> = Mutex::new(BTreeMap::new());
     // Held while trying: a second caller waits instead of trying as well.
     let mut known = lock(&KNOWN);
-    known
-        .entry(program.to_owned())
-        .or_insert_with(|| try_all(program, arch, host()))
-        .clone()
+    if let Some(choice) = known.get(program) {
+        return choice.clone();
+    }
+    let remembered = match finding {
+        Finding::Known => known::choice(program, arch),
+        Finding::Fresh => None,
+    };
+    let choice = remembered.unwrap_or_else(|| {
+        let choice = try_all(program, arch, host());
+        known::remember_choice(program, arch, &choice);
+        choice
+    });
+    known.insert(program.to_owned(), choice.clone());
+    choice
 }
 
 /// What the host's system offers, if guests of its own architecture are meant.

@@ -214,7 +214,7 @@ fn facts(settings: &Settings, found: &detect::Found, arch: Arch) -> Vec<String> 
         _ => "x86_64",
     };
     let mut facts = vec![format!("{name} program: {}", found.program.display())];
-    let choice = control::accelerator(settings, found, arch);
+    let choice = control::accelerator(settings, found, arch, accel::Finding::Fresh);
     facts.push(format!("{name} accelerator: {}", choice.accelerator));
     facts.extend(choice.refused);
     facts.push(match detect::firmware(&found.program, arch) {

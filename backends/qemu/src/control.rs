@@ -104,9 +104,14 @@ pub(crate) struct Run {
 }
 
 /// The accelerator that guests of `arch` get.
-pub(crate) fn accelerator(settings: &Settings, found: &Found, arch: Arch) -> accel::Choice {
+pub(crate) fn accelerator(
+    settings: &Settings,
+    found: &Found,
+    arch: Arch,
+    finding: accel::Finding,
+) -> accel::Choice {
     match settings.acceleration {
-        Acceleration::Tried => accel::choose(&found.program, arch),
+        Acceleration::Tried => accel::choose(&found.program, arch, finding),
         Acceleration::Never => backend::emulation(),
     }
 }

@@ -10,7 +10,7 @@ use semver::Version;
 use stratavm::spec::Arch;
 use stratavm::{Error, ErrorKind, Result};
 
-use crate::process;
+use crate::{known, process};
 
 /// The oldest version that is driven: the machine types that plans name came with it, and it is
 /// the oldest that our CI runs (Debian 12).
@@ -68,11 +68,18 @@ pub(crate) fn detect(name: &str, folder: Option<&Path>) -> Result<Found> {
     let program = find(name, folder).ok_or_else(|| {
         Error::new(ErrorKind::Unavailable, format!("{name} was not found")).next("install QEMU")
     })?;
-    let known = process::lock(&KNOWN).get(&program).cloned();
-    let version = match known {
+    let asked = process::lock(&KNOWN).get(&program).cloned();
+    let version = match asked {
         Some(version) => version,
         None => {
-            let version = ask_version(&program)?;
+            let version = match known::version(&program) {
+                Some(version) => version,
+                None => {
+                    let version = ask_version(&program)?;
+                    known::remember_version(&program, &version);
+                    version
+                }
+            };
             process::lock(&KNOWN).insert(program.clone(), version.clone());
             version
         }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use stratavm::spec::Arch;
 use stratavm::{Error, ErrorKind, Plan, Result};
 
+use crate::accel::Finding;
 use crate::argv::{list, path_text};
 use crate::backend::{PRODUCT, Settings};
 use crate::config::{APPEND, CONSOLE, FIRMWARE_CODE, FIRMWARE_VARS, SOUND};
@@ -49,7 +50,7 @@ pub(crate) fn ready(settings: &Settings, plan: &Plan, sockets: &Sockets) -> Resu
         let driver = sound(&found.program)?;
         arguments.extend(["-audiodev".to_owned(), list(&driver, &[("id", SOUND)])]);
     }
-    let choice = control::accelerator(settings, &found, arch);
+    let choice = control::accelerator(settings, &found, arch, Finding::Known);
     arguments.extend(["-accel".to_owned(), choice.accelerator.to_owned()]);
     arguments.extend(sockets.arguments()?);
     // The processors wait for us: see `control::start`.

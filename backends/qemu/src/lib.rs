@@ -1,7 +1,7 @@
 //! stratavm's backend for QEMU: the embedded default, driven by QMP.
 //!
 //! * translate (pure): `config`, `disks`, `board`, `gaps`, `argv`;
-//! * control: `control`, `qmp`, `endpoint`, `process`, `accel`, `detect`, `sys`;
+//! * control: `control`, `qmp`, `endpoint`, `process`, `accel`, `detect`, `known`, `sys`;
 //! * `backend` puts both behind [`stratavm::Hypervisor`], `capability` says what they can do.
 //!
 //! ```
@@ -22,6 +22,7 @@ mod detect;
 mod disks;
 mod endpoint;
 mod gaps;
+mod known;
 mod launch;
 mod process;
 mod qmp;

@@ -86,6 +86,8 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stratavm"));
         command.arg("--home").arg(&self.store).args(arguments);
         command.current_dir(self.folder());
+        // What is remembered about a product is each test's own.
+        command.env("XDG_CACHE_HOME", self.folder().join("cache"));
         command
             .env_remove("STRATAVM_HOME")
             .env_remove("STRATAVM_LOG");
