@@ -133,7 +133,7 @@ impl Chain {
     /// The paths of all files of all members, base first.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let files = self.members.iter().flat_map(|member| &member.files);
+        let files = self.members.iter().flat_map(Member::all_files);
         files.map(|file| file.path.clone()).collect()
     }
 
@@ -175,6 +175,9 @@ pub struct Member {
     /// Its files. One, or, for an image of several extents (and, in the `hds` family, for every
     /// member above it), one for each extent, in order.
     pub files: Vec<MemberFile>,
+    /// The sparse extents that its only file, a text descriptor, names: on a volume whose files
+    /// end below a full image. In disk order; products reach them through the descriptor.
+    pub extents: Vec<MemberFile>,
 }
 
 impl Member {
@@ -193,7 +196,20 @@ impl Member {
             uuid,
             cid,
             files,
+            extents: Vec::new(),
         }
+    }
+
+    /// The same member, its file being the descriptor of these sparse extents.
+    #[must_use]
+    pub fn with_extents(mut self, extents: Vec<MemberFile>) -> Self {
+        self.extents = extents;
+        self
+    }
+
+    /// Every file that it is made of, a descriptor after its extents.
+    pub fn all_files(&self) -> impl Iterator<Item = &MemberFile> {
+        self.extents.iter().chain(&self.files)
     }
 
     /// The first file's path: all there is, except for split members.

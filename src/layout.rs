@@ -3,13 +3,15 @@
 //! One definition serves a machine of a store and a preview without one. Files are made by
 //! [`crate::machine`] and by applying plans.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use stratavm_disk::hdd::HdsSpec;
-use stratavm_disk::vmdk::{AdapterType, FlatExtent, FlatSpec, ParentLink, SparseSpec};
-use stratavm_disk::{ImageSpec, Patch};
+use stratavm_disk::vmdk::{
+    AdapterType, FlatExtent, FlatSpec, ParentLink, SparseSpec, extent_sectors_for, split_extents,
+};
+use stratavm_disk::{ImageSpec, Patch, Volume};
 
-use crate::chain::{Chain, DiskName, Family, Member, MemberFile, MemberRole};
+use crate::chain::{Chain, DiskName, Family, Member, MemberFile, MemberRole, Source};
 use crate::error::{Error, Result};
 use crate::identity::{Identity, LinkId};
 use crate::image::ImageDigest;
@@ -34,11 +36,58 @@ impl ImageRef {
     }
 }
 
+/// A delta: what it was made as, and how its files are cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeltaRef {
+    pub(crate) generation: u64,
+    /// Sectors of each extent but the last, where it is a split VMDK.
+    pub(crate) extent_sectors: Option<u64>,
+}
+
 /// A frozen delta and the revision that froze it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FrozenRef {
     pub(crate) revision: u64,
-    pub(crate) generation: u64,
+    pub(crate) delta: DeltaRef,
+}
+
+/// The files of one delta.
+#[derive(Debug, Clone)]
+pub(crate) struct DeltaFiles {
+    /// What a product opens: one, or in the `hds` family one for each extent of the image.
+    pub(crate) files: Vec<MemberFile>,
+    /// What the only one of `files` names, where it is a split VMDK.
+    pub(crate) extents: Vec<MemberFile>,
+}
+
+impl DeltaFiles {
+    fn one(file: MemberFile) -> Self {
+        Self {
+            files: vec![file],
+            extents: Vec::new(),
+        }
+    }
+
+    /// All of them in the order in which they are made: a descriptor after its extents.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &MemberFile> {
+        self.extents.iter().chain(&self.files)
+    }
+
+    /// The new ones with what they are to hold, in the same order.
+    pub(crate) fn new_images(&self) -> impl Iterator<Item = (&Path, &ImageSpec)> {
+        self.all().filter_map(|file| match &file.source {
+            Source::New(spec) => Some((file.path.as_path(), spec)),
+            Source::Existing => None,
+        })
+    }
+
+    /// Those that hold blocks: not a text descriptor.
+    pub(crate) fn with_blocks(&self) -> &[MemberFile] {
+        match self.extents.is_empty() {
+            true => &self.files,
+            false => &self.extents,
+        }
+    }
 }
 
 /// Whether the files of a chain are to be made.
@@ -61,61 +110,45 @@ pub(crate) struct DiskLayout<'a> {
 }
 
 impl DiskLayout<'_> {
-    /// The chain of a layer: `image`, the frozen deltas on it, and the head of `generation`.
+    /// The chain of a layer: `image`, the frozen deltas on it, and the head.
     pub(crate) fn chain(
         &self,
         image: &ImageRef,
         frozen: &[FrozenRef],
-        generation: u64,
+        head: DeltaRef,
         making: Making,
     ) -> Result<Chain> {
         let base_id = self.identity.base(&self.disk, &image.digest);
-        let mut members = vec![
-            self.member(
-                MemberRole::Image(image.digest),
-                LinkId { ..base_id },
-                image
-                    .extents
-                    .iter()
-                    .map(|(path, n)| MemberFile::existing(path, *n))
-                    .collect(),
-            ),
-        ];
+        let mut members = vec![self.member(
+            MemberRole::Image(image.digest),
+            LinkId { ..base_id },
+            DeltaFiles {
+                files: existing(&image.extents),
+                extents: Vec::new(),
+            },
+        )];
         if self.family == Family::Vmdk {
             let path = self.base_path(&image.digest);
             let file = match making {
                 Making::Existing => MemberFile::existing(path, image.sectors()),
                 Making::New => MemberFile::new(path, image.sectors(), self.base_spec(image)?),
             };
-            members.push(self.member(MemberRole::Base, base_id, vec![file]));
+            members.push(self.member(MemberRole::Base, base_id, DeltaFiles::one(file)));
         }
-        for delta in frozen {
-            let files = self
-                .head_files(delta.generation, image)
-                .into_iter()
-                .map(|(path, sectors)| MemberFile::existing(path, sectors))
-                .collect();
-            let id = self.frozen_id(delta.generation);
-            members.push(self.member(MemberRole::Frozen(delta.revision), id, files));
+        for frozen in frozen {
+            let files = self.delta_files(frozen.delta, image)?;
+            let id = self.frozen_id(frozen.delta.generation);
+            members.push(self.member(MemberRole::Frozen(frozen.revision), id, files));
         }
-        let head = self.identity.head(&self.disk, generation);
+        let id = self.identity.head(&self.disk, head.generation);
         let files = match making {
-            Making::Existing => self
-                .head_files(generation, image)
-                .into_iter()
-                .map(|(path, sectors)| MemberFile::existing(path, sectors))
-                .collect(),
-            Making::New => self
-                .head_specs(
-                    image,
-                    frozen.last().map(|delta| delta.generation),
-                    generation,
-                )
-                .into_iter()
-                .map(|(path, spec, sectors)| MemberFile::new(path, sectors, spec))
-                .collect(),
+            Making::Existing => self.delta_files(head, image)?,
+            Making::New => {
+                let parent = frozen.last().map(|frozen| frozen.delta.generation);
+                self.new_head(image, parent, head)?
+            }
         };
-        members.push(self.member(MemberRole::Head, head, files));
+        members.push(self.member(MemberRole::Head, id, files));
         Ok(Chain::new(self.family, image.sectors(), members))
     }
 
@@ -124,23 +157,33 @@ impl DiskLayout<'_> {
         &self,
         size: u64,
         patches: Option<Vec<Patch>>,
-        generation: u64,
-    ) -> Chain {
+        head: DeltaRef,
+    ) -> Result<Chain> {
         let sectors = size / SECTOR;
-        let id = self.identity.head(&self.disk, generation);
-        let path = self.single_path(generation);
-        let file = match patches {
-            None => MemberFile::existing(path, sectors),
-            Some(patches) => {
-                let spec = match self.family {
-                    Family::Vmdk => self.sparse(id, generation, sectors, None, patches),
-                    Family::Hds => ImageSpec::Hds(HdsSpec { sectors, patches }),
-                };
-                MemberFile::new(path, sectors, spec)
+        let id = self.identity.head(&self.disk, head.generation);
+        let files = match (patches, self.family) {
+            (None, _) => self.single_files(head, sectors)?,
+            (Some(patches), Family::Vmdk) => {
+                let spec = self.sparse(id, head.generation, sectors, None, patches);
+                self.new_files(spec, head)?
             }
+            (Some(patches), Family::Hds) => DeltaFiles::one(MemberFile::new(
+                self.single_path(head.generation),
+                sectors,
+                ImageSpec::Hds(HdsSpec { sectors, patches }),
+            )),
         };
-        let head = self.member(MemberRole::Head, id, vec![file]);
-        Chain::new(self.family, sectors, vec![head])
+        let head = self.member(MemberRole::Head, id, files);
+        Ok(Chain::new(self.family, sectors, vec![head]))
+    }
+
+    /// In extents of how many sectors a new delta of `sectors` is kept on `volume`; none where one
+    /// file can hold it, or where the extents of its image decide.
+    pub(crate) fn extent_sectors(&self, sectors: u64, volume: &Volume) -> Result<Option<u64>> {
+        match self.family {
+            Family::Vmdk => Ok(extent_sectors_for(sectors, volume.max_file)?),
+            Family::Hds => Ok(None),
+        }
     }
 
     /// The machine's own descriptor over an image: path and content.
@@ -202,62 +245,106 @@ impl DiskLayout<'_> {
         Ok(spec)
     }
 
-    /// The file of the head of `generation`, where its family keeps every head in one.
-    pub(crate) fn only_file(&self, generation: u64) -> Option<PathBuf> {
-        (self.family == Family::Vmdk).then(|| self.single_path(generation))
+    /// The file of a delta, where it is known to be in one without a look at its image.
+    pub(crate) fn only_file(&self, delta: DeltaRef) -> Option<PathBuf> {
+        let one = self.family == Family::Vmdk && delta.extent_sectors.is_none();
+        one.then(|| self.single_path(delta.generation))
     }
 
-    /// Path and sectors of each file of the head of `generation` over `image`.
-    pub(crate) fn head_files(&self, generation: u64, image: &ImageRef) -> Vec<(PathBuf, u64)> {
+    /// The files of a delta over `image` that is there already.
+    pub(crate) fn delta_files(&self, delta: DeltaRef, image: &ImageRef) -> Result<DeltaFiles> {
         match self.family {
-            Family::Hds if image.extents.len() > 1 => {
-                let folder = self.paths.disk(&self.disk);
-                let name = |part| folder.join(format!("head-{generation}-{part}.hds"));
-                let parts = image.extents.iter().enumerate();
-                parts
-                    .map(|(index, (_, sectors))| (name(index + 1), *sectors))
-                    .collect()
-            }
-            _ => vec![(self.single_path(generation), image.sectors())],
+            Family::Hds if image.extents.len() > 1 => Ok(DeltaFiles {
+                files: existing(&self.parts(delta.generation, image)),
+                extents: Vec::new(),
+            }),
+            _ => self.single_files(delta, image.sectors()),
         }
     }
 
-    /// Path, content and sectors of each file of a new head on the frozen delta of generation
-    /// `parent`, or on the image itself.
-    pub(crate) fn head_specs(
+    /// The files of a delta of `sectors` whose image does not decide on their number.
+    fn single_files(&self, delta: DeltaRef, sectors: u64) -> Result<DeltaFiles> {
+        let extents = match delta.extent_sectors {
+            None => Vec::new(),
+            Some(extent) => {
+                let folder = self.paths.disk(&self.disk);
+                let name = self.single_name(delta.generation);
+                let extents = split_extents(&name, sectors, extent)?.into_iter();
+                extents
+                    .map(|extent| MemberFile::existing(folder.join(extent.file), extent.sectors))
+                    .collect()
+            }
+        };
+        let file = MemberFile::existing(self.single_path(delta.generation), sectors);
+        Ok(DeltaFiles {
+            files: vec![file],
+            extents,
+        })
+    }
+
+    /// In the `hds` family a delta is cut where its image is.
+    fn parts(&self, generation: u64, image: &ImageRef) -> Vec<(PathBuf, u64)> {
+        let folder = self.paths.disk(&self.disk);
+        let name = |part| folder.join(format!("head-{generation}-{part}.hds"));
+        let parts = image.extents.iter().enumerate();
+        parts
+            .map(|(index, (_, sectors))| (name(index + 1), *sectors))
+            .collect()
+    }
+
+    /// The files of a new head on the frozen delta of generation `parent`, or on the image itself.
+    pub(crate) fn new_head(
         &self,
         image: &ImageRef,
         parent: Option<u64>,
-        generation: u64,
-    ) -> Vec<(PathBuf, ImageSpec, u64)> {
-        let files = self.head_files(generation, image);
-        let spec = |sectors| match self.family {
-            Family::Hds => ImageSpec::Hds(HdsSpec {
-                sectors,
-                patches: Vec::new(),
-            }),
-            Family::Vmdk => {
-                let folder = self.paths.disk(&self.disk);
-                let (path, id) = match parent {
-                    Some(frozen) => (self.single_path(frozen), self.frozen_id(frozen)),
-                    None => (
-                        self.base_path(&image.digest),
-                        self.identity.base(&self.disk, &image.digest),
-                    ),
-                };
-                let link = ParentLink {
-                    hint: relative_path(&folder, &path),
-                    cid: id.cid,
-                    uuid: id.uuid,
-                };
-                let head = self.identity.head(&self.disk, generation);
-                self.sparse(head, generation, sectors, Some(link), Vec::new())
+        head: DeltaRef,
+    ) -> Result<DeltaFiles> {
+        if self.family == Family::Hds {
+            let mut files = self.delta_files(head, image)?;
+            for file in &mut files.files {
+                let (sectors, patches) = (file.sectors, Vec::new());
+                file.source = Source::New(ImageSpec::Hds(HdsSpec { sectors, patches }));
             }
+            return Ok(files);
+        }
+        let folder = self.paths.disk(&self.disk);
+        let (path, id) = match parent {
+            Some(frozen) => (self.single_path(frozen), self.frozen_id(frozen)),
+            None => (
+                self.base_path(&image.digest),
+                self.identity.base(&self.disk, &image.digest),
+            ),
         };
-        files
-            .into_iter()
-            .map(|(path, sectors)| (path, spec(sectors), sectors))
-            .collect()
+        let link = ParentLink {
+            hint: relative_path(&folder, &path),
+            cid: id.cid,
+            uuid: id.uuid,
+        };
+        let id = self.identity.head(&self.disk, head.generation);
+        let sectors = image.sectors();
+        let spec = self.sparse(id, head.generation, sectors, Some(link), Vec::new());
+        self.new_files(spec, head)
+    }
+
+    /// The files of a new VMDK: one, or a descriptor and its extents.
+    fn new_files(&self, spec: SparseSpec, delta: DeltaRef) -> Result<DeltaFiles> {
+        let sectors = spec.sectors;
+        let Some(extent) = delta.extent_sectors else {
+            let path = self.single_path(delta.generation);
+            let spec = ImageSpec::VmdkSparse(spec);
+            return Ok(DeltaFiles::one(MemberFile::new(path, sectors, spec)));
+        };
+        let folder = self.paths.disk(&self.disk);
+        let (mut files, mut extents) = (Vec::new(), Vec::new());
+        for (name, spec) in spec.split(extent)? {
+            let sectors = spec.disk_size() / SECTOR;
+            let list = match spec {
+                ImageSpec::VmdkExtent(_) => &mut extents,
+                _ => &mut files,
+            };
+            list.push(MemberFile::new(folder.join(name), sectors, spec));
+        }
+        Ok(DeltaFiles { files, extents })
     }
 
     /// What a frozen delta is known by: the head's UUID, and a content id of its own.
@@ -290,8 +377,8 @@ impl DiskLayout<'_> {
         sectors: u64,
         parent: Option<ParentLink>,
         patches: Vec<Patch>,
-    ) -> ImageSpec {
-        ImageSpec::VmdkSparse(SparseSpec {
+    ) -> SparseSpec {
+        SparseSpec {
             file: self.single_name(generation),
             sectors,
             cid: id.cid,
@@ -299,7 +386,7 @@ impl DiskLayout<'_> {
             parent,
             adapter: self.adapter(),
             patches,
-        })
+        }
     }
 
     fn adapter(&self) -> AdapterType {
@@ -309,14 +396,20 @@ impl DiskLayout<'_> {
         }
     }
 
-    fn member(&self, role: MemberRole, id: LinkId, files: Vec<MemberFile>) -> Member {
+    fn member(&self, role: MemberRole, id: LinkId, files: DeltaFiles) -> Member {
         let has_cid = self.family == Family::Vmdk && !matches!(role, MemberRole::Image(_));
         Member::new(
             self.disk.clone(),
             role,
             id.uuid,
             has_cid.then_some(id.cid),
-            files,
+            files.files,
         )
+        .with_extents(files.extents)
     }
+}
+
+fn existing(files: &[(PathBuf, u64)]) -> Vec<MemberFile> {
+    let file = |(path, sectors): &(PathBuf, u64)| MemberFile::existing(path, *sectors);
+    files.iter().map(file).collect()
 }

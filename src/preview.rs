@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hypervisor::Hypervisor;
 use crate::identity::Identity;
 use crate::image::{ImageDigest, PartitionMeta, inspect};
-use crate::layout::{DiskLayout, ImageRef, Making};
+use crate::layout::{DeltaRef, DiskLayout, ImageRef, Making};
 use crate::linux::{ManifestLine, SessionDisk};
 use crate::machine::{Freshness, blank, check_ids, digest_of, manifest_line, medium};
 use crate::resolved::{Paths, Resolved, ResolvedDisk};
@@ -33,6 +33,7 @@ pub struct Preview {
     media: Vec<std::path::PathBuf>,
     images: Vec<PreviewImage>,
     ports: Ports,
+    volume: Volume,
 }
 
 #[derive(Debug, Clone)]
@@ -83,7 +84,15 @@ impl Preview {
             media,
             images,
             ports,
+            volume: Volume::default(),
         })
+    }
+
+    /// The same, for files that go to a volume of this kind.
+    #[must_use]
+    pub fn on_volume(mut self, volume: Volume) -> Self {
+        self.volume = volume;
+        self
     }
 
     /// The resolved machine for `backend`, with its files below the folder `out`.
@@ -100,15 +109,16 @@ impl Preview {
         for (layer, found) in self.spec.layers.iter().zip(&self.images) {
             let name = DiskName::Layer(layer.name.clone());
             let layout = self.layout(identity, &paths, name, family)?;
+            let head = self.head(&layout, found.image.sectors())?;
             let chain = match &found.blank {
-                None => layout.chain(&found.image, &[], GENERATION, Making::New)?,
+                None => layout.chain(&found.image, &[], head, Making::New)?,
                 Some(blank) => {
                     let folder = paths.disk(&layout.disk);
                     let path =
                         folder.join(format!("blank-{}.raw", found.image.digest.content_id()));
                     let mut image = found.image.clone();
                     image.extents = vec![(path, found.image.sectors())];
-                    let mut chain = layout.chain(&image, &[], GENERATION, Making::New)?;
+                    let mut chain = layout.chain(&image, &[], head, Making::New)?;
                     chain.make_image(blank);
                     chain
                 }
@@ -125,7 +135,8 @@ impl Preview {
             let lines = lines.collect::<Result<Vec<_>>>()?;
             let session = SessionDisk::new(identity, GENERATION, size.bytes(), lines)?;
             let layout = self.layout(identity, &paths, DiskName::Session, family)?;
-            let chain = layout.session_chain(session.size, Some(session.patches), GENERATION);
+            let head = self.head(&layout, session.size / SECTOR)?;
+            let chain = layout.session_chain(session.size, Some(session.patches), head)?;
             disks.push(self.disk(None, DiskName::Session, chain)?);
         }
         let (spec, media) = (self.spec.clone(), self.media.clone());
@@ -135,8 +146,15 @@ impl Preview {
             disks,
             media,
             paths,
-            Volume::default(),
+            self.volume.clone(),
         ))
+    }
+
+    fn head(&self, layout: &DiskLayout<'_>, sectors: u64) -> Result<DeltaRef> {
+        Ok(DeltaRef {
+            generation: GENERATION,
+            extent_sectors: layout.extent_sectors(sectors, &self.volume)?,
+        })
     }
 
     fn layout<'a>(

@@ -316,7 +316,9 @@ fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 
 /// Largest extent in bytes for a disk of `size` bytes: the disk itself where nothing is in the way.
 fn extent_limit(size: u64, max_extent: Option<u64>, volume: &Volume) -> Result<u64> {
-    let limit = match (max_extent, volume.max_file) {
+    // A `.hds` head is cut where its image is, and longer than what it covers by its block table.
+    let room = |most: u64| most.saturating_sub((64 + 4 * (most >> 20)).next_multiple_of(ALIGNMENT));
+    let limit = match (max_extent, volume.max_file.map(room)) {
         (Some(a), Some(b)) => a.min(b),
         (Some(limit), None) | (None, Some(limit)) => limit,
         (None, None) => return Ok(size),
@@ -364,9 +366,11 @@ mod tests {
         };
         assert_eq!(limit(9000, None, None).unwrap(), 9000);
         assert_eq!(limit(3000, None, Some(u64::from(u32::MAX))).unwrap(), 3000);
-        assert_eq!(limit(9000, None, Some(u64::from(u32::MAX))).unwrap(), 2047);
+        for size in [4095, 9000] {
+            assert_eq!(limit(size, None, Some(u64::from(u32::MAX))).unwrap(), 2047);
+        }
         assert_eq!(limit(9, Some((3 << 20) + 5), None).unwrap(), 3);
-        assert_eq!(limit(9, Some(5 << 20), Some(2 << 20)).unwrap(), 2);
+        assert_eq!(limit(9, Some(5 << 20), Some(3 << 20)).unwrap(), 2);
         assert!(limit(9, Some(5), None).is_err());
     }
 }

@@ -152,13 +152,13 @@ impl Store {
         remove_dir(&layers)?;
         make_private_dir(&layers)?;
         let files = Files::new(machine);
-        record
-            .layers
-            .iter()
-            .try_for_each(|layer| files.make_head(record, layer))?;
+        let mut record = record.clone();
+        for layer in &record.layers.clone() {
+            files.make_head(&mut record, layer.name())?;
+        }
         sync_dir(&machine.folder())?;
         self.note_id(record.id, &record.name)?;
-        machine.save(record)?;
+        machine.save(&record)?;
         sync_dir(&self.machines_folder())
     }
 }

@@ -231,13 +231,12 @@ impl<'a> Edit<'a> {
         for Frozen { disk, delta, image } in &self.frozen {
             self.files.seal_head(&self.record, disk, *delta, image)?;
         }
-        for layer in &self.record.layers {
-            // One that was changed and then removed again has no head to make.
-            if self.heads.contains(layer.name()) {
-                self.files.make_head(&self.record, layer)?;
-            }
-        }
-        Ok(())
+        // One that was changed and then removed again has no head to make.
+        let there = |name: &&Name| self.record.layers.iter().any(|l| l.name() == *name);
+        let heads: Vec<_> = self.heads.iter().filter(there).cloned().collect();
+        heads
+            .iter()
+            .try_for_each(|name| self.files.make_head(&mut self.record, name))
     }
 
     /// Reserves the images that `record` needs and the machine did not need before.

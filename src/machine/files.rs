@@ -14,13 +14,13 @@ use super::folder::Machine;
 use super::layer::LayerState;
 use super::record::Record;
 use super::revision::DeltaId;
-use crate::chain::{DiskName, Family};
+use crate::chain::{DiskName, Family, MemberFile, Source};
 use crate::error::{Error, Result};
 use crate::hypervisor::Product;
 use crate::image::ImageDigest;
-use crate::layout::{DiskLayout, FrozenRef, ImageRef};
+use crate::layout::{DeltaRef, DiskLayout, FrozenRef, ImageRef};
 use crate::resolved::Paths;
-use crate::spec::{Controller, Writes};
+use crate::spec::{Controller, Name, Size, Writes};
 use crate::store::{make_private_dir, remove_file, sync_dir};
 
 /// Layouts of one machine's disks.
@@ -92,12 +92,29 @@ impl<'a> Files<'a> {
     }
 
     /// Makes what the head of `layer` needs and is not there: folder, base descriptor and head
-    /// files. The caller has given the head a new generation, so no file is ever made twice.
-    pub(super) fn make_head(&self, record: &Record, layer: &LayerState) -> Result<()> {
+    /// files. The caller has given the head a new generation, so no file is ever made twice. The
+    /// record learns how its files are cut, for which the volume is asked here.
+    pub(super) fn make_head(&self, record: &mut Record, name: &Name) -> Result<()> {
+        let layer = record.layer(name)?;
+        let image = self.image(&layer.current()?.image)?;
+        let layout = self.layout(record, layer.disk(), layer.head.family);
+        let extent_sectors =
+            layout.extent_sectors(image.sectors(), self.machine.store().volume())?;
+        record.layer_mut(name)?.head.extent_sectors = extent_sectors;
+        self.make_head_as_recorded(record, record.layer(name)?)
+    }
+
+    /// As [`make_head`](Self::make_head), for a head of which the record knows already how it is
+    /// cut.
+    pub(super) fn make_head_as_recorded(&self, record: &Record, layer: &LayerState) -> Result<()> {
+        let image = self.image(&layer.current()?.image)?;
+        self.make_head_files(record, layer, &image)
+    }
+
+    fn make_head_files(&self, record: &Record, layer: &LayerState, image: &ImageRef) -> Result<()> {
         let head = &layer.head;
         let revision = layer.current()?;
         let layout = self.layout(record, layer.disk(), head.family);
-        let image = self.image(&revision.image)?;
         let durability = match layer.spec.effective_writes() {
             Writes::Discard => Durability::Unsynced,
             Writes::Keep => Durability::Synced,
@@ -111,7 +128,7 @@ impl<'a> Files<'a> {
         make_private_dir(&folder)?;
         if head.family == Family::Vmdk {
             let path = layout.base_path(&image.digest);
-            let spec = layout.base_spec(&image)?;
+            let spec = layout.base_spec(image)?;
             if make(
                 &path,
                 &spec,
@@ -131,11 +148,10 @@ impl<'a> Files<'a> {
             Writes::Discard => Stale::Derived,
             Writes::Keep => Stale::Unreferenced,
         };
-        for (path, spec, _) in layout.head_specs(&image, parent, head.generation) {
-            make(&path, &spec, self.machine, durability, stale)?;
-            if durability == Durability::Synced {
-                names = Names::New;
-            }
+        let files = layout.new_head(image, parent, head.delta().into())?;
+        make_all(files.all(), self.machine, durability, stale)?;
+        if durability == Durability::Synced {
+            names = Names::New;
         }
         match names {
             // A discarded head may be lost in a crash: it is made anew before every start.
@@ -144,7 +160,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The files of the head of `generation` over `image`.
+    /// The files of a delta over `image`, as they are made: a descriptor after its extents.
     pub(super) fn head_paths(
         &self,
         record: &Record,
@@ -153,15 +169,25 @@ impl<'a> Files<'a> {
         image: &ImageDigest,
     ) -> Result<Vec<PathBuf>> {
         let layout = self.layout(record, disk.clone(), delta.family);
-        if let Some(path) = layout.only_file(delta.generation) {
+        if let Some(path) = layout.only_file(delta.into()) {
             return Ok(vec![path]);
         }
-        let image = self.image(image)?;
-        Ok(layout
-            .head_files(delta.generation, &image)
-            .into_iter()
-            .map(|(path, _)| path)
-            .collect())
+        let files = layout.delta_files(delta.into(), &self.image(image)?)?;
+        Ok(files.all().map(|file| file.path.clone()).collect())
+    }
+
+    /// The files of a delta over `image` that hold what was written.
+    pub(super) fn block_paths(
+        &self,
+        record: &Record,
+        disk: &DiskName,
+        delta: DeltaId,
+        image: &ImageDigest,
+    ) -> Result<Vec<PathBuf>> {
+        let layout = self.layout(record, disk.clone(), delta.family);
+        let files = layout.delta_files(delta.into(), &self.image(image)?)?;
+        let paths = files.with_blocks().iter().map(|file| file.path.clone());
+        Ok(paths.collect())
     }
 
     /// The frozen deltas below the head of `layer`, with the revisions that froze them.
@@ -171,7 +197,7 @@ impl<'a> Files<'a> {
             .into_iter()
             .map(|link| FrozenRef {
                 revision: link.revision,
-                generation: link.delta.generation,
+                delta: link.delta.into(),
             })
             .collect()
     }
@@ -210,7 +236,9 @@ impl<'a> Files<'a> {
         }
         if let Some(session) = &record.session {
             let layout = self.layout(record, DiskName::Session, session.family);
-            live.extend(layout.session_chain(0, None, session.generation).files());
+            let size = record.spec.guest.session_size().map_or(0, Size::bytes);
+            let chain = layout.session_chain(size, None, session.delta().into())?;
+            live.extend(chain.files());
         }
         Ok(live)
     }
@@ -259,6 +287,15 @@ impl<'a> Files<'a> {
     }
 }
 
+impl From<DeltaId> for DeltaRef {
+    fn from(delta: DeltaId) -> Self {
+        Self {
+            generation: delta.generation,
+            extent_sectors: delta.extent_sectors,
+        }
+    }
+}
+
 /// Whether a folder got names that must be durable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
@@ -273,6 +310,21 @@ pub(super) enum Stale {
     Derived,
     /// Only one that the saved record does not refer to: it may hold what a guest wrote.
     Unreferenced,
+}
+
+/// Makes the new ones of `files`, which are a head's.
+pub(super) fn make_all<'a>(
+    files: impl Iterator<Item = &'a MemberFile>,
+    machine: &Machine,
+    how: Durability,
+    stale: Stale,
+) -> Result<()> {
+    for file in files {
+        if let Source::New(spec) = &file.source {
+            make(&file.path, spec, machine, how, stale)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes an image; one that is there already must be just this. Answers whether it was made.

@@ -27,26 +27,27 @@ impl Files<'_> {
         delta: DeltaId,
         image: &ImageDigest,
     ) -> Result<()> {
-        for path in self.head_paths(record, disk, delta, image)? {
-            match delta.family {
-                Family::Vmdk => {
-                    let cid = record.identity().frozen_cid(disk, delta.generation);
-                    stratavm_disk::vmdk::renew_cid(&path, cid, Durability::Synced)?;
-                }
-                // These files carry no links; what the guest wrote must be on disk all the same.
-                Family::Hds => {
-                    let file = stratavm_disk::fs::File::open(&path);
-                    file.and_then(|file| file.sync()).map_err(|error| {
-                        crate::Error::io("the head could not be made durable", &path, error)
-                    })?;
-                }
-            }
-            // The head of a layer that discards was made without its name being synced.
-            if let Some(folder) = path.parent() {
-                crate::store::sync_dir(folder)?;
-            }
+        let paths = self.head_paths(record, disk, delta, image)?;
+        let (linked, plain) = match (delta.family, paths.split_last()) {
+            (Family::Vmdk, Some((linked, extents))) => (Some(linked), extents),
+            _ => (None, paths.as_slice()),
+        };
+        // These files carry no links; what the guest wrote must be on disk all the same.
+        for path in plain {
+            let file = stratavm_disk::fs::File::open(path);
+            file.and_then(|file| file.sync()).map_err(|error| {
+                crate::Error::io("the head could not be made durable", path, error)
+            })?;
         }
-        Ok(())
+        if let Some(path) = linked {
+            let cid = record.identity().frozen_cid(disk, delta.generation);
+            stratavm_disk::vmdk::renew_cid(path, cid, Durability::Synced)?;
+        }
+        // The head of a layer that discards was made without its name being synced.
+        match paths.first().and_then(|path| path.parent()) {
+            Some(folder) => crate::store::sync_dir(folder),
+            None => Ok(()),
+        }
     }
 
     /// Takes the permission to write from the newest frozen deltas. Done after the record was saved:

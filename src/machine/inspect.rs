@@ -163,8 +163,8 @@ impl Files<'_> {
                 cid: cid.filter(|_| delta.family == Family::Vmdk),
             };
             let parent = parent.map(|parent| parent.generation);
-            for (path, spec, _) in layout.head_specs(&image, parent, delta.generation) {
-                if let Some(fault) = inspect_file(&path, &spec, &expected, trust) {
+            for (path, spec) in layout.new_head(&image, parent, delta.into())?.new_images() {
+                if let Some(fault) = inspect_file(path, spec, &expected, trust) {
                     found(Fault {
                         generation: Some(delta.generation),
                         ..fault
@@ -205,12 +205,12 @@ impl Files<'_> {
     fn was_on_ide(&self, layout: &DiskLayout<'_>, layer: AnyLayer<'_>, image: &ImageRef) -> bool {
         let mut deltas = layer.history.deltas();
         let first = deltas.find(|(_, delta)| delta.family == Family::Vmdk);
-        let specs = first.map(|(_, delta)| layout.head_specs(image, None, delta.generation));
-        let path = specs.and_then(|specs| specs.into_iter().next());
+        let files = first.and_then(|(_, delta)| layout.delta_files(delta.into(), image).ok());
+        let path = files.and_then(|files| files.files.into_iter().next());
         let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
         let info = path
-            .filter(|(path, _, _)| is_file(path))
-            .and_then(|(path, _, _)| stratavm_disk::info(&path).ok());
+            .filter(|file| is_file(&file.path))
+            .and_then(|file| stratavm_disk::info(&file.path).ok());
         let adapter = info.and_then(|info| info.vmdk?.adapter);
         adapter.as_deref() == Some("ide")
     }

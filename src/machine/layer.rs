@@ -69,6 +69,9 @@ pub struct Head {
     pub generation: u64,
     /// The family of its files.
     pub family: Family,
+    /// As for [`DeltaId::extent_sectors`]: what was made stays what it is, on whatever volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extent_sectors: Option<u64>,
     /// Whether a guest may have written to it.
     #[serde(rename = "use")]
     pub usage: Use,
@@ -117,6 +120,7 @@ impl Head {
         Self {
             generation,
             family,
+            extent_sectors: None,
             usage: Use::Untouched,
             began: Began::Earlier,
             unknown: Unknown::new(),
@@ -129,6 +133,7 @@ impl Head {
         DeltaId {
             generation: self.generation,
             family: self.family,
+            extent_sectors: self.extent_sectors,
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod retention;
 pub mod revision;
 mod run;
 mod session;
+mod split;
 pub mod staged;
 mod start;
 mod strays;

@@ -13,7 +13,7 @@ use super::last::LastOperation;
 use super::layer::{AnyLayer, LayerState, RemovedLayer};
 use super::points::Point;
 use super::retention::Retention;
-use super::revision::History;
+use super::revision::{DeltaId, History};
 use super::staged::Staged;
 use super::upgrade;
 use crate::capability::Lifetime;
@@ -146,11 +146,25 @@ pub struct DiskPort {
 pub struct SessionRecord {
     /// The generation that it was made as.
     pub generation: u64,
-    /// The family of its file.
+    /// The family of its files.
     pub family: Family,
+    /// As for [`DeltaId::extent_sectors`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extent_sectors: Option<u64>,
     /// Keys of newer versions, kept as they are.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+impl SessionRecord {
+    /// Its disk as a delta.
+    pub(super) fn delta(&self) -> DeltaId {
+        DeltaId {
+            generation: self.generation,
+            family: self.family,
+            extent_sectors: self.extent_sectors,
+        }
+    }
 }
 
 /// A run: written before the product is started, cleared once the machine is off.
@@ -290,6 +304,10 @@ impl Record {
     /// Every head and frozen delta has a generation of its own: their files are called by it.
     fn check_generations(&self) -> Result<(), String> {
         let mut seen = HashSet::new();
+        for layer in &self.layers {
+            let rule = layer.head.delta().check();
+            rule.map_err(|rule| format!("layer {}: {rule}", layer.name()))?;
+        }
         let heads = self.layers.iter().map(|layer| layer.head.generation);
         let heads: Vec<_> = heads.collect();
         for (name, history) in self.histories() {

@@ -60,7 +60,7 @@ impl Machine {
                     .iter()
                     .find(|layer| layer.disk() == fault.layer);
                 if let Some(layer) = layer {
-                    files.make_head(record, layer)?;
+                    files.make_head_as_recorded(record, layer)?;
                 }
             }
             Fix::Cid(cid) => {

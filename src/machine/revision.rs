@@ -4,6 +4,7 @@
 //! made in `super::files`, and which revisions may be dropped is decided in [`super::retention`].
 
 use serde::{Deserialize, Serialize};
+use stratavm_disk::vmdk::check_extent_sectors;
 
 use crate::chain::Family;
 use crate::error::{Error, ErrorKind, Result};
@@ -86,6 +87,22 @@ pub struct DeltaId {
     pub generation: u64,
     /// The family of its files.
     pub family: Family,
+    /// Sectors of each of its extents but the last, where it has several: a split VMDK.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extent_sectors: Option<u64>,
+}
+
+impl DeltaId {
+    /// Checks what a record read from a file says of its files.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match (self.family, self.extent_sectors) {
+            (_, None) => Ok(()),
+            (Family::Vmdk, Some(sectors)) => {
+                check_extent_sectors(sectors).map_err(|error| error.to_string())
+            }
+            (Family::Hds, Some(_)) => Err("a .hds delta has no extent-sectors".to_owned()),
+        }
+    }
 }
 
 /// A delta of a chain, and the revision that it belongs to.
@@ -358,6 +375,12 @@ impl History {
                 .is_some_and(|base| image(base) != Some(revision.image))
             {
                 return Err(format!("layer {layer}: revision {n} has no such base"));
+            }
+            for delta in &revision.deltas {
+                delta
+                    .id
+                    .check()
+                    .map_err(|rule| format!("layer {layer}: revision {n}: {rule}"))?;
             }
         }
         if self.find(self.current).is_none() {

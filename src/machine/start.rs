@@ -5,12 +5,13 @@
 use stratavm_disk::{Durability, Patch};
 
 use super::edit::Edit;
-use super::files::{Files, Stale, make};
+use super::files::{Files, Stale, make_all};
 use super::folder::Machine;
 use super::layer::{Began, Head, LayerState, Use};
 use super::record::{HeadRecord, Record, RunRecord, SessionRecord};
+use super::split::{check_descriptors, check_fits};
 use crate::capability::Capabilities;
-use crate::chain::{Chain, DiskName, Family};
+use crate::chain::{Chain, DiskName, Family, Member};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Unknown;
 use crate::hypervisor::{Hypervisor, Product};
@@ -21,6 +22,9 @@ use crate::plan::Plan;
 use crate::resolved::{Resolved, ResolvedDisk};
 use crate::spec::{LayerSpec, Name, Presence, Size, Writes};
 use crate::store::make_private_dir;
+
+/// Bytes in a sector.
+const SECTOR: u64 = 512;
 
 impl Machine {
     /// The machine as it stands, for `product`: what [`Hypervisor::translate`] takes.
@@ -58,12 +62,13 @@ impl Machine {
             let image = files.image(&layer.current()?.image)?;
             let layout = files.layout(record, layer.disk(), layer.head.family);
             let frozen = Files::frozen(layer);
-            let chain = layout.chain(&image, &frozen, layer.head.generation, Making::Existing)?;
+            let chain =
+                layout.chain(&image, &frozen, layer.head.delta().into(), Making::Existing)?;
             disks.push(disk(layer.disk(), Some(layer.spec.role), chain)?);
         }
         if let (Some(session), Some(size)) = (&record.session, record.spec.guest.session_size()) {
             let layout = files.layout(record, DiskName::Session, session.family);
-            let chain = layout.session_chain(size.bytes(), None, session.generation);
+            let chain = layout.session_chain(size.bytes(), None, session.delta().into())?;
             disks.push(disk(DiskName::Session, None, chain)?);
         }
         let media = record
@@ -126,11 +131,11 @@ impl Machine {
         }
         edit.make_files()?;
         self.make_session(&mut edit.record, &edit.files, capabilities)?;
-        let plan = backend.translate(&self.resolve_record(
-            &edit.record,
-            &edit.files,
-            backend.product(),
-        )?)?;
+        let resolved = self.resolve_record(&edit.record, &edit.files, backend.product())?;
+        for disk in &resolved.disks {
+            check_descriptors(&disk.chain)?;
+        }
+        let plan = backend.translate(&resolved)?;
         for layer in &mut edit.record.layers {
             let head = &mut layer.head;
             head.began = match (head.usage, begins) {
@@ -173,30 +178,24 @@ impl Machine {
         let Some(size) = record.spec.guest.session_size() else {
             return Ok(());
         };
+        let family = preferred(record.family, capabilities)?;
+        let layout = files.layout(record, DiskName::Session, family);
+        let volume = self.store().volume();
         let session = SessionRecord {
             generation: record.next_generation(),
-            family: preferred(record.family, capabilities)?,
+            family,
+            extent_sectors: layout.extent_sectors(size.bytes() / SECTOR, volume)?,
             unknown: Unknown::new(),
         };
         record.session = Some(session.clone());
         let (disk_size, patches) = self.session_content(record, files, size)?;
-        let layout = files.layout(record, DiskName::Session, session.family);
-        let chain = layout.session_chain(disk_size, Some(patches), session.generation);
-        for file in chain.members.iter().flat_map(|member| &member.files) {
-            if let Some(folder) = file.path.parent() {
-                make_private_dir(folder)?;
-            }
-            if let crate::chain::Source::New(spec) = &file.source {
-                make(
-                    &file.path,
-                    spec,
-                    self,
-                    Durability::Unsynced,
-                    Stale::Unreferenced,
-                )?;
-            }
+        let chain = layout.session_chain(disk_size, Some(patches), session.delta().into())?;
+        let paths = chain.files();
+        if let Some(folder) = paths.first().and_then(|path| path.parent()) {
+            make_private_dir(folder)?;
         }
-        Ok(())
+        let made = chain.members.iter().flat_map(Member::all_files);
+        make_all(made, self, Durability::Unsynced, Stale::Unreferenced)
     }
 
     fn session_content(
@@ -252,7 +251,7 @@ impl Machine {
         let chain = layer.history.chain(layer.history.current);
         let deltas = chain.into_iter().map(|link| link.delta);
         for delta in deltas.chain([layer.head.delta()]) {
-            for path in files.head_paths(record, &layer.disk(), delta, &digest)? {
+            for path in files.block_paths(record, &layer.disk(), delta, &digest)? {
                 if stratavm_disk::has_allocated_blocks(&path, format_of(delta.family))? {
                     return Ok(Freshness::Used);
                 }
@@ -269,6 +268,7 @@ fn renew(
     capabilities: &Capabilities,
     product: &Product,
 ) -> Result<()> {
+    let store = edit.machine.store();
     let record = &mut edit.record;
     let layer = &record.layers[index];
     let below = layer.history.top(layer.history.current);
@@ -283,7 +283,10 @@ fn renew(
         Some(family) => family,
         None => preferred(record.family, capabilities)?,
     };
-    if keeps && (held || layer.head.family == family) {
+    if keeps && held {
+        return check_fits(store, record, layer);
+    }
+    if keeps && layer.head.family == family && check_fits(store, record, layer).is_ok() {
         return Ok(());
     }
     let name = layer.name().clone();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use stratavm_disk::{Ctx, Durability, Volume};
 
 use super::{Content, FileKind, Plan, PlanFile};
-use crate::chain::{MemberFile, Source};
+use crate::chain::{Member, MemberFile, Source};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What applying a plan did.
@@ -64,7 +64,7 @@ impl Plan {
         self.disks
             .iter()
             .flat_map(|disk| &disk.chain.members)
-            .flat_map(|member| &member.files)
+            .flat_map(Member::all_files)
             .filter(move |file| seen.insert(file.path.clone()))
     }
 

@@ -66,7 +66,7 @@ fn write_member(f: &mut fmt::Formatter<'_>, member: &Member) -> fmt::Result {
         Some(cid) => writeln!(f, ", cid {cid}")?,
         None => writeln!(f)?,
     }
-    for file in &member.files {
+    for file in member.all_files() {
         let path = slash_path(&file.path);
         match &file.source {
             Source::Existing => writeln!(f, "      existing {path}, {} sectors", file.sectors)?,

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stratavm::capability::Capabilities;
-use stratavm::chain::{Chain, Family};
+use stratavm::chain::{Chain, Family, MemberRole};
 use stratavm::hypervisor::{Ended, Endpoint, Launch, Running, Stop};
 use stratavm::image::{AddOptions, ImageDigest, add};
 use stratavm::machine::{Machine, OnReboot, RunEvent, RunOptions, RunReport};
 use stratavm::plan::{Plan, PlanDisk};
 use stratavm::spec::Controller;
 use stratavm::{Ctx, Hypervisor, Product, Resolved, Result, Store, VmSpec, block_on};
+use stratavm_disk::Volume;
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
@@ -67,6 +68,28 @@ impl Harness {
         )
     }
 
+    /// The same machine on a volume of another kind.
+    pub(crate) fn on_volume(self, volume: Volume) -> Self {
+        Self {
+            store: self.store.with_volume(volume),
+            ..self
+        }
+    }
+
+    /// A new machine on such a volume.
+    pub(crate) fn made_on(volume: Volume) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let harness = Self {
+            _temporary: None,
+            ..Self::at(temporary.path())
+        };
+        let harness = Self {
+            _temporary: Some(temporary),
+            ..harness
+        };
+        harness.on_volume(volume).populated(None)
+    }
+
     /// A machine in a folder whose name other programs print without escapes.
     pub(crate) fn plain() -> Self {
         Self::filled(tempfile::tempdir().unwrap(), None)
@@ -91,13 +114,18 @@ impl Harness {
             _temporary: Some(temporary),
             ..harness
         };
-        harness.raw("os", 0x05);
-        harness.raw("apps", 0x06);
+        harness.populated(max_extent)
+    }
+
+    /// Its two images, and the machine.
+    fn populated(self, max_extent: Option<u64>) -> Self {
+        self.raw("os", 0x05);
+        self.raw("apps", 0x06);
         if max_extent.is_some() {
             let mut options = AddOptions::default();
             options.max_extent = max_extent;
-            let file = harness.folder.join("os.raw");
-            let store = &harness.store;
+            let file = self.folder.join("os.raw");
+            let store = &self.store;
             add::add(
                 store.images(),
                 &file,
@@ -107,8 +135,8 @@ impl Harness {
             )
             .unwrap();
         }
-        harness.create_again().unwrap();
-        harness
+        self.create_again().unwrap();
+        self
     }
 
     pub(crate) fn create_again(&self) -> Result<Machine> {
@@ -215,6 +243,13 @@ impl Harness {
         self.start(StandIn::new(&[], Some(Arc::new(during))));
     }
 
+    /// As [`run`](Self::run), where the start may be refused.
+    pub(crate) fn try_run(&self, writes: &[Write]) -> Result<RunReport> {
+        let product = StandIn::new(writes, None);
+        let options = RunOptions::default().on_reboot(OnReboot::StartAgain);
+        block_on(self.machine().run(Arc::new(product), options, &Ctx::none()))
+    }
+
     fn start(&self, product: StandIn) -> RunReport {
         let options = RunOptions::default().on_reboot(OnReboot::StartAgain);
         block_on(self.machine().run(Arc::new(product), options, &Ctx::none())).unwrap()
@@ -272,8 +307,12 @@ impl Harness {
 
     /// The frozen deltas below a layer's head.
     pub(crate) fn frozen(&self, layer: &str) -> Vec<PathBuf> {
-        let files = self.chain(layer).files();
-        files[2..files.len() - 1].to_vec()
+        let members = self.chain(layer).members.into_iter();
+        members
+            .filter(|member| matches!(member.role, MemberRole::Frozen(_)))
+            .flat_map(|member| member.all_files().cloned().collect::<Vec<_>>())
+            .map(|file| file.path)
+            .collect()
     }
 
     /// Every image is still what its digest says, and nobody may write to it.

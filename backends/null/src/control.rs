@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_io::Timer;
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use stratavm::chain::Member;
 use stratavm::hypervisor::{Begin, Ended, Endpoint, Launch, Running, State, Stop};
 use stratavm::plan::{Content, PlanDisk};
 use stratavm::{Ctx, Error, ErrorKind, Plan, Resolved, Result};
@@ -335,7 +336,7 @@ fn text_of<'a>(config: &'a Value, key: &str) -> Result<&'a str> {
 
 fn look_for_images(disks: &[PlanDisk]) -> Result<()> {
     let members = disks.iter().flat_map(|disk| &disk.chain.members);
-    for file in members.flat_map(|member| &member.files) {
+    for file in members.flat_map(Member::all_files) {
         fs::metadata(&file.path)
             .map_err(|error| Error::io("a disk image is missing", &file.path, error))?;
     }

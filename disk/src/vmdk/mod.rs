@@ -19,8 +19,8 @@ pub(crate) use header::FLAG_ZERO_GRAIN;
 pub use header::{Shutdown, SparseHeader};
 pub use relink::relink;
 pub use split::{
-    ExtentSpec, MAX_EXTENT_SECTORS, SparseExtent, SplitSpec, check_extent_sectors, extent_name,
-    extent_sectors_for,
+    ExtentSpec, MAX_EXTENT_SECTORS, SparseExtent, SplitSpec, check_extent_sectors, check_split,
+    extent_sectors_for, split_extents,
 };
 pub(crate) use split::{extent_grown_len, render_extent, render_split};
 

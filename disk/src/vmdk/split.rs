@@ -12,9 +12,11 @@ use super::{
     Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, ParentLink, SECTOR,
     SparseHeader, SparseSpec, check_disk_sectors,
 };
+use crate::file::ImageFile;
 use crate::image::{ImageBytes, ImageSpec};
 use crate::patch::{self, Patch};
 use crate::{Error, Result};
+use std::path::Path;
 use uuid::Uuid;
 
 /// Sectors of the largest extent: 2047 MiB, as VMware cuts them. With its tables a full one stays below 2 GiB.
@@ -66,26 +68,19 @@ impl SparseSpec {
     /// for so many extents that their descriptor is above 10 KiB: QEMU writes no more of it back. That is reached at
     /// about 400 GiB.
     pub fn split(&self, extent_sectors: u64) -> Result<Vec<(String, ImageSpec)>> {
-        check_extent_sectors(extent_sectors)?;
         check_disk_sectors(self.sectors)?;
         check_patches(&self.patches, self.sectors, self.parent.as_ref())?;
-        let count = self.sectors.div_ceil(extent_sectors);
-        // A line has more than 20 bytes: refused before a spec is made for each.
-        if count > (MAX_TEXT / 20) as u64 {
-            return Err(too_many(count));
-        }
-        let mut extents = Vec::new();
+        let extents = split_extents(&self.file, self.sectors, extent_sectors)?;
         let mut made = Vec::new();
-        for (n, start) in (1..).zip((0..self.sectors).step_by(extent_sectors as usize)) {
-            let sectors = extent_sectors.min(self.sectors - start);
-            let file = extent_name(&self.file, n);
+        let mut start = 0;
+        for SparseExtent { file, sectors } in &extents {
             let range = start * SECTOR..(start + sectors) * SECTOR;
-            let patches = patch::within(&self.patches, &range);
-            extents.push(SparseExtent {
-                file: file.clone(),
-                sectors,
-            });
-            made.push((file, ImageSpec::VmdkExtent(ExtentSpec { sectors, patches })));
+            let spec = ExtentSpec {
+                sectors: *sectors,
+                patches: patch::within(&self.patches, &range),
+            };
+            made.push((file.clone(), ImageSpec::VmdkExtent(spec)));
+            start += sectors;
         }
         let descriptor = SplitSpec {
             extents,
@@ -100,10 +95,23 @@ impl SparseSpec {
     }
 }
 
-/// The name of extent `n`, counted from 1, of the image `file`: `head.vmdk` has `head-s001.vmdk` and so on.
-pub fn extent_name(file: &str, n: u64) -> String {
+/// The extents of the image `file` of `sectors` in pieces of `extent_sectors`: `head.vmdk` has `head-s001.vmdk` and so on.
+///
+/// # Errors
+/// As for [`SparseSpec::split`].
+pub fn split_extents(file: &str, sectors: u64, extent_sectors: u64) -> Result<Vec<SparseExtent>> {
+    check_extent_sectors(extent_sectors)?;
+    let count = sectors.div_ceil(extent_sectors);
+    // A line has more than 20 bytes: refused before there is one.
+    if count > (MAX_TEXT / 20) as u64 {
+        return Err(too_many(count));
+    }
     let stem = file.strip_suffix(".vmdk").unwrap_or(file);
-    format!("{stem}-s{n:03}.vmdk")
+    let extent = |n| SparseExtent {
+        file: format!("{stem}-s{:03}.vmdk", n + 1),
+        sectors: extent_sectors.min(sectors - n * extent_sectors),
+    };
+    Ok((0..count).map(extent).collect())
 }
 
 /// In extents of how many sectors a sparse image of `sectors` has to be kept on a volume with files of at most
@@ -143,6 +151,30 @@ pub fn check_extent_sectors(sectors: u64) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Whether a split image's descriptor names these extents and nothing else, so that a product which follows it opens no
+/// other file.
+///
+/// # Errors
+/// `Mismatch` if it does not; `Malformed` and `Unsupported` from reading it.
+pub fn check_split(descriptor: &Path, extents: &[SparseExtent]) -> Result<()> {
+    let look = || {
+        let found = super::read_text_descriptor(&ImageFile::open(descriptor)?)?;
+        let same = |(found, want): (&Extent, &SparseExtent)| {
+            found.kind == ExtentKind::Sparse
+                && found.sectors == want.sectors
+                && found.file.as_deref() == Some(want.file.as_str())
+        };
+        let all = found.extents.len() == extents.len();
+        if !all || !found.extents.iter().zip(extents).all(same) {
+            return Err(Error::mismatch(
+                "the descriptor names other extents than its own",
+            ));
+        }
+        Ok(())
+    };
+    look().map_err(|e| e.at_path(descriptor).during("check split VMDK"))
 }
 
 /// Bytes of an extent once every grain is written.

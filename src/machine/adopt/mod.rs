@@ -218,12 +218,13 @@ impl Store {
             notes.push("it ran when it was moved: the next start sees to that".to_owned());
         }
         files.make_bases(&record)?;
-        for layer in record
+        let names = record
             .layers
             .iter()
-            .filter(|layer| lost.contains(&layer.disk()))
-        {
-            files.make_head(&record, layer)?;
+            .filter(|layer| lost.contains(&layer.disk()));
+        let names: Vec<_> = names.map(|layer| layer.name().clone()).collect();
+        for name in &names {
+            files.make_head(&mut record, name)?;
         }
         files.seal_frozen(&record);
         self.lease(&record)?;

@@ -75,12 +75,11 @@ impl Store {
             to.relink_all(&new)?;
         }
         to.make_bases(&new)?;
-        for layer in new
-            .layers
-            .iter()
-            .filter(|layer| layer.head.usage == Use::Untouched)
-        {
-            to.make_head(&new, layer)?;
+        let untouched = new.layers.iter();
+        let untouched = untouched.filter(|layer| layer.head.usage == Use::Untouched);
+        let names: Vec<_> = untouched.map(|layer| layer.name().clone()).collect();
+        for name in &names {
+            to.make_head(&mut new, name)?;
         }
         to.seal_all(&new)?;
         let placed = self
@@ -123,9 +122,10 @@ impl Store {
                 let image = from.image(&image)?;
                 let here = from.layout(old, layer.disk(), delta.family);
                 let there = to.layout(old, layer.disk(), delta.family);
-                let sources = here.head_specs(&image, None, delta.generation);
-                let targets = there.head_specs(&image, None, delta.generation);
-                for ((source, spec, _), (target, _, _)) in sources.iter().zip(&targets) {
+                let sources = here.new_head(&image, None, delta.into())?;
+                let targets = there.new_head(&image, None, delta.into())?;
+                let pairs = sources.new_images().zip(targets.new_images());
+                for ((source, spec), (target, _)) in pairs {
                     carry(source, target, largest(spec), self.volume(), ctx)?;
                 }
             }
@@ -275,15 +275,15 @@ impl Files<'_> {
                     .head
                     .is_some_and(|head| head.generation == delta.generation);
                 let frozen = new.identity().frozen_cid(&disk, delta.generation);
-                for (path, spec, _) in layout.head_specs(&image, parent, delta.generation) {
-                    match spec {
+                for (path, spec) in layout.new_head(&image, parent, delta.into())?.new_images() {
+                    match spec.clone() {
                         ImageSpec::VmdkSparse(mut spec) => {
                             spec.cid = if is_head { spec.cid } else { frozen };
-                            stratavm_disk::vmdk::relink(&path, &spec, Durability::Synced)?;
+                            stratavm_disk::vmdk::relink(path, &spec, Durability::Synced)?;
                         }
                         ImageSpec::VmdkSplit(mut spec) => {
                             spec.cid = if is_head { spec.cid } else { frozen };
-                            rewrite(&path, &ImageSpec::VmdkSplit(spec))?;
+                            rewrite(path, &ImageSpec::VmdkSplit(spec))?;
                         }
                         // These carry no links.
                         _ => {}

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::Entry;
 use super::bench::{Bench, Machine, Miss, Outcome, always, ensure, files_below, refused_as};
-use crate::chain::Source;
+use crate::chain::{Member, Source};
 use crate::plan::Content;
 use crate::{Ctx, ErrorKind, Plan, Resolved};
 
@@ -42,7 +42,7 @@ fn makes_all(bench: &Bench) -> Outcome {
     }
     // The chains as given, not as planned: none may have been left out.
     let members = resolved.disks.iter().flat_map(|disk| &disk.chain.members);
-    for file in members.flat_map(|member| &member.files) {
+    for file in members.flat_map(Member::all_files) {
         ensure!(file.path.is_file(), "{:?} was not made", file.path);
     }
     Ok(())
@@ -144,7 +144,7 @@ fn missing_image(bench: &Bench) -> Outcome {
     }
     let planned = plan.disks.iter().flat_map(|disk| &disk.chain.members);
     let existing = planned
-        .flat_map(|m| &m.files)
+        .flat_map(Member::all_files)
         .filter(|f| f.source == Source::Existing)
         .count();
     ensure!(

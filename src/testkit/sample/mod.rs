@@ -323,7 +323,7 @@ mod tests {
                 .disks
                 .iter()
                 .flat_map(|d| &d.chain.members)
-                .flat_map(|m| &m.files)
+                .flat_map(crate::chain::Member::all_files)
             {
                 if let crate::chain::Source::New(spec) = &file.source {
                     std::fs::create_dir_all(file.path.parent().unwrap()).unwrap();
