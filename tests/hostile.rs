@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use harness::Harness;
 use stratavm::machine::{AdoptOptions, Adoption};
 use stratavm::spec::Name;
+use stratavm::store::{PruneMode, PruneOptions};
 use stratavm::{Ctx, Error};
 
 fn name(text: &str) -> Name {
@@ -569,4 +570,40 @@ fn a_part_of_the_store_is_no_machine() {
         .adopt(&link, &options, &Ctx::none())
         .unwrap_err();
     assert!(all(&error).contains("link"), "{}", all(&error));
+}
+
+#[test]
+fn a_link_in_the_place_of_a_folder_is_not_followed() {
+    for place in ["", "layers", "layers/home", "products"] {
+        let harness = Harness::new();
+        harness.run(&[("home", 1, 0x11)]);
+        let machine = harness.machine();
+        let (folder, aside) = (machine.folder().join(place), harness.folder().join("aside"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::rename(&folder, &aside).unwrap();
+        // `join` of nothing ends in a separator, through which a link cannot be made.
+        let folder: PathBuf = folder.components().collect();
+        symlink(&aside, &folder).unwrap();
+        let before = snapshot(&aside);
+        for error in [
+            machine.snapshot(&name("home"), None).unwrap_err(),
+            machine.rejuvenate().unwrap_err(),
+            machine.clone().delete().unwrap_err(),
+        ] {
+            assert!(
+                all(&error).contains("symbolic link"),
+                "{place}: {}",
+                all(&error)
+            );
+        }
+        let checked = harness
+            .store()
+            .fsck(&Default::default(), &Ctx::none())
+            .unwrap();
+        assert!(!checked.is_sound(), "{place}: {checked:?}");
+        let options = PruneOptions::default().mode(PruneMode::Remove);
+        harness.store().prune(&options, &Ctx::none()).unwrap();
+        assert!(before == snapshot(&aside), "{place}");
+        harness.check_images();
+    }
 }

@@ -22,6 +22,7 @@ impl Machine {
 
     /// Refuses a folder that does not belong here under this name.
     pub(super) fn check_place(&self, record: &Record) -> Result<()> {
+        self.refuse_links(record)?;
         if record.name != *self.name() {
             return Err(self.misplaced(record, &record.name));
         }
@@ -32,6 +33,31 @@ impl Machine {
             None if self.has_a_lease(record)? => Ok(()),
             None => Err(self.stranger(record)),
         }
+    }
+
+    /// No folder on the way to the machine's files is a link: it would lead out of the store.
+    fn refuse_links(&self, record: &Record) -> Result<()> {
+        let folder = self.folder();
+        let layers = folder.join("layers");
+        let disks = record
+            .all_layers()
+            .map(|layer| layers.join(layer.name().as_str()));
+        let session = layers.join(crate::chain::SESSION);
+        let folders = [folder.join("products"), folder, session, layers.clone()];
+        for path in folders.into_iter().chain(disks) {
+            if path
+                .symlink_metadata()
+                .is_ok_and(|found| found.is_symlink())
+            {
+                return Err(Error::new(
+                    ErrorKind::Malformed,
+                    "a folder of the machine is a symbolic link, which is not followed",
+                )
+                .at(path)
+                .next("put the folder itself in the place of the link"));
+            }
+        }
+        Ok(())
     }
 
     /// Nobody here knows a machine of this record's id.

@@ -140,7 +140,7 @@ impl Checking<'_> {
             },
             _ => self.person(
                 FindingKind::Record,
-                &machine.record_path(),
+                error.path().unwrap_or(&machine.record_path()),
                 Some(name),
                 line(error),
                 format!("bring it back from a copy, or stratavm delete {name} --force"),
@@ -208,19 +208,17 @@ impl Checking<'_> {
         }
         for digest in record.images() {
             // One that is not there is found in the chains; one in another root has no notes.
-            let Ok(image) = self.store.image(&digest) else {
-                continue;
-            };
-            let own = image.folder.starts_with(self.store.images().folder());
-            let lease = Image::lease_in(&image.folder, record.id);
-            if own && !lease.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            let folder = self.store.images().folder_of(&digest);
+            let lease = Image::lease_in(&folder, record.id);
+            let noted = lease.symlink_metadata().is_ok_and(|found| found.is_file());
+            if !noted && folder.is_dir() {
                 let message = "the machine is not noted as a user of its image";
                 self.derived(
                     FindingKind::LeaseMissing,
                     &lease,
                     Some(&name),
                     message,
-                    || image.add_lease(record.id),
+                    || self.store.image(&digest)?.add_lease(record.id),
                 );
             }
         }
