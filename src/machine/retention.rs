@@ -203,3 +203,178 @@ fn join_deltas(history: &mut History, gone: &BTreeSet<u64>) -> Vec<bool> {
     }
     dropped
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::collections::{BTreeMap, HashSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chain::Family;
+    use crate::image::ImageDigest;
+    use crate::machine::revision::{Content, DeltaId, NewRevision, Reason};
+
+    fn image(n: u8) -> ImageDigest {
+        ImageDigest::from_chunks(1 << 20, [[n; 32]])
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        let time = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        let text = time.format(&time::format_description::well_known::Rfc3339);
+        text.unwrap().parse().unwrap()
+    }
+
+    /// One revision: where it is made, what it adds, why, how long after the one before, pinned.
+    type Drawn = (usize, u8, bool, i64, bool);
+
+    fn history(drawn: &[Drawn]) -> History {
+        let mut history = History::new(1, image(0), at(1_000_000));
+        let (mut generation, mut time) = (0, 1_000_000);
+        for (parent, kind, update, later, pinned) in drawn {
+            let count = history.revisions.len();
+            history.current = history.revisions[parent % count].n;
+            time += later;
+            let current = history.find(history.current).unwrap().image;
+            generation += 1;
+            let delta = DeltaId {
+                generation,
+                family: Family::Vmdk,
+            };
+            let (image, content, reason) = match (update, kind % 3) {
+                (true, _) => (image(kind % 2), Content::Image, Reason::Update),
+                (_, 0) => (current, Content::Frozen(None), Reason::Snapshot),
+                _ => (
+                    current,
+                    Content::Frozen(Some(delta)),
+                    Reason::BeforeRollback,
+                ),
+            };
+            let n = history.push(NewRevision {
+                image,
+                content,
+                time: at(time),
+                label: None,
+                reason,
+            });
+            history.find_mut(n).unwrap().pinned = *pinned;
+        }
+        history
+    }
+
+    fn contents(history: &History) -> BTreeMap<u64, (ImageDigest, Vec<DeltaId>)> {
+        let chain = |n| history.chain(n).into_iter().map(|link| link.delta);
+        let all = history.revisions.iter();
+        all.map(|r| (r.n, (r.image, chain(r.n).collect())))
+            .collect()
+    }
+
+    fn check(history: &History) {
+        history.check(&"home".parse().unwrap()).unwrap();
+        let mut once = HashSet::new();
+        assert!(
+            history
+                .deltas()
+                .all(|(_, delta)| once.insert(delta.generation))
+        );
+    }
+
+    proptest! {
+        /// What stays is made of just what it was made of, and nothing that must stay goes.
+        #[test]
+        fn what_stays_is_what_it_was(
+            drawn in prop::collection::vec((0..40_usize, any::<u8>(), prop::bool::weighted(0.2), -5_i64..50, prop::bool::weighted(0.1)), 1..40),
+            (last, days) in (prop::option::of(0..6_u64), prop::option::of(0..3_u64)),
+            held in prop::collection::btree_set(1..40_u64, 0..3),
+            current in 0..40_usize,
+        ) {
+            let drawn: Vec<_> = drawn.into_iter().map(|(a, b, c, hours, e)| (a, b, c, hours * 3600, e)).collect();
+            let mut now = history(&drawn);
+            now.current = now.revisions[current % now.revisions.len()].n;
+            check(&now);
+            let (before, whole) = (contents(&now), now.clone());
+            let clock = at(1_000_000 + 20 * DAY);
+            let rule = Retention::new(last, days);
+            let gone = expendable(&now, &rule, &held, clock);
+            let dropped = drop_revisions(&mut now, &gone);
+            check(&now);
+            prop_assert!(dropped.iter().all(|n| gone.contains(n)));
+            let after = contents(&now);
+            prop_assert_eq!(after.len() + dropped.len(), before.len());
+            for (n, content) in &after {
+                prop_assert_eq!(content, &before[n]);
+            }
+            prop_assert!(after.contains_key(&whole.current));
+            prop_assert!(after.contains_key(&whole.clean().unwrap().n));
+            for (index, revision) in whole.revisions.iter().enumerate() {
+                let newest = last.is_some_and(|last| index + last as usize >= whole.revisions.len());
+                let kept = revision.pinned || held.contains(&revision.n) || newest || rule.keeps_all();
+                prop_assert!(!kept || after.contains_key(&revision.n), "revision {}", revision.n);
+            }
+            prop_assert_eq!(now.clean().map(|c| c.n), whole.clean().map(|c| c.n));
+            // A revision stays against the rule only where two others lie on it.
+            for n in gone.iter().filter(|n| after.contains_key(n)) {
+                let users = now.revisions.iter().filter(|r| r.base == Some(*n)).count();
+                prop_assert!(users > 1, "revision {n} stays for {users}");
+            }
+        }
+    }
+
+    fn days(history: &History, keep: u64, now: i64) -> Vec<u64> {
+        let rule = Retention::new(None, Some(keep));
+        expendable(history, &rule, &BTreeSet::new(), at(now))
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_nothing_older() {
+        // Made on day 0, 1, 2; then the clock falls back to day 0; then it is right again, day 3.
+        let on = |drawn: &[i64]| {
+            let list: Vec<Drawn> = (0..drawn.len())
+                .map(|i| (i, 1, false, drawn[i] * DAY, false))
+                .collect();
+            history(&list)
+        };
+        let history = on(&[1, 1, -2, 3]);
+        let start = 1_000_000;
+        assert_eq!(days(&history, 10, start + 3 * DAY), Vec::<u64>::new());
+        // Revision 4 says day 0, but came after 3 of day 2.
+        assert_eq!(days(&history, 1, start + 3 * DAY), [2]);
+        // A clock that is behind drops nothing, one that says a far future what is old by it alone.
+        assert_eq!(days(&history, 0, start - 100 * DAY), Vec::<u64>::new());
+        assert_eq!(days(&history, 1, start + 100 * DAY), [2, 3, 4]);
+        // One revision from the future: those after it count as made now.
+        let future = on(&[1, 1000, -1000, 1]);
+        assert_eq!(days(&future, 1, start + 30 * DAY), [2]);
+    }
+
+    #[test]
+    fn a_long_chain_goes_to_the_one_that_needs_it() {
+        let drawn: Vec<Drawn> = (0..10_000).map(|i| (i, 1, false, 1, false)).collect();
+        let mut history = history(&drawn);
+        let before = contents_of(&history, 10_001);
+        let gone = expendable(
+            &history,
+            &Retention::new(Some(1), None),
+            &BTreeSet::new(),
+            at(2_000_000),
+        );
+        assert_eq!(gone.len(), 9_999);
+        assert_eq!(drop_revisions(&mut history, &gone).len(), 9_999);
+        check(&history);
+        assert_eq!(contents_of(&history, 10_001), before);
+        // And ten thousand leaves on one revision all go.
+        let drawn: Vec<Drawn> = (0..10_000)
+            .map(|i| (i.min(1), 1, false, 1, false))
+            .collect();
+        let mut history = self::history(&drawn);
+        let gone: Vec<_> = (3..=10_000).collect();
+        assert_eq!(drop_revisions(&mut history, &gone).len(), 9_998);
+        check(&history);
+    }
+
+    fn contents_of(history: &History, n: u64) -> Vec<DeltaId> {
+        let chain = history.chain(n).into_iter();
+        chain.map(|link| link.delta).collect()
+    }
+}

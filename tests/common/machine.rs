@@ -250,6 +250,22 @@ impl Harness {
         block_on(self.machine().run(Arc::new(product), options, &Ctx::none()))
     }
 
+    /// Starts the machine with `options`; each boot does `writes`, then `during` is called, and it ends
+    /// as the next of `ends` says.
+    pub(crate) fn run_during(
+        &self,
+        options: RunOptions,
+        writes: &[Write],
+        ends: &[Ends],
+        during: impl Fn() + Send + Sync + 'static,
+    ) -> Result<RunReport> {
+        let product = StandIn {
+            ends: Mutex::new(ends.to_vec()),
+            ..StandIn::new(writes, Some(Arc::new(during)))
+        };
+        block_on(self.machine().run(Arc::new(product), options, &Ctx::none()))
+    }
+
     fn start(&self, product: StandIn) -> RunReport {
         let options = RunOptions::default().on_reboot(OnReboot::StartAgain);
         block_on(self.machine().run(Arc::new(product), options, &Ctx::none())).unwrap()
