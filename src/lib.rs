@@ -7,6 +7,7 @@
 pub mod capability;
 pub mod chain;
 mod error;
+mod events;
 pub mod format;
 mod gpt;
 pub mod host;
@@ -31,6 +32,7 @@ mod vm;
 pub mod volume;
 
 pub use error::{Error, ErrorKind, Result};
+pub use events::{Events, VmEvent};
 pub use hypervisor::{Hypervisor, Product, State};
 pub use plan::Plan;
 pub use registry::Registry;

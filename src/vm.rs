@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stratavm_disk::Ctx;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Events, Source, VmEvent};
 use crate::hypervisor::{Hypervisor, State, Stop};
 use crate::machine::{Machine, Recovered, RunOptions, RunReport};
 use crate::plan::Plan;
@@ -17,13 +18,18 @@ use crate::store::Store;
 pub struct Vm {
     machine: Machine,
     backend: Arc<dyn Hypervisor>,
+    events: Arc<Source>,
 }
 
 impl Vm {
     /// `machine` on the product of `backend`.
     #[must_use]
     pub fn new(machine: Machine, backend: Arc<dyn Hypervisor>) -> Self {
-        Self { machine, backend }
+        Self {
+            machine,
+            backend,
+            events: Arc::default(),
+        }
     }
 
     /// The machine called `name` on the product it runs on now, or else on the first of `registry`.
@@ -39,7 +45,7 @@ impl Vm {
                 Error::new(ErrorKind::NotFound, "the registry has no products at all")
             })?,
         };
-        Ok(Self { machine, backend })
+        Ok(Self::new(machine, backend))
     }
 
     /// The machine.
@@ -68,9 +74,19 @@ impl Vm {
     /// # Errors
     /// As there.
     pub async fn run(&self, options: RunOptions, ctx: &Ctx) -> Result<RunReport> {
-        self.machine
-            .run(Arc::clone(&self.backend), options, ctx)
-            .await
+        let events = Arc::clone(&self.events);
+        let options = options.on_event(move |event| events.send(&VmEvent::Run(event.clone())));
+        let backend = Arc::clone(&self.backend);
+        let report = self.machine.run(backend, options, ctx).await?;
+        self.events.send(&VmEvent::Over(report.end.clone()));
+        Ok(report)
+    }
+
+    /// What happens to the machine from now on, through this value and its clones. Nobody waits for
+    /// a slow reader: it misses the oldest events, and is told how many.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events.subscribe()
     }
 
     /// Asks for an end, or switches off; returns once the product has taken the request.
@@ -94,7 +110,9 @@ impl Vm {
     /// # Errors
     /// As there.
     pub async fn recover(&self, ctx: &Ctx) -> Result<Recovered> {
-        self.machine.recover(self.backend.as_ref(), ctx).await
+        let found = self.machine.recover(self.backend.as_ref(), ctx).await?;
+        self.events.send(&VmEvent::Recovered(found.clone()));
+        Ok(found)
     }
 
     /// Stops the guest's processors for a while; see [`Machine::pause`].
@@ -102,7 +120,9 @@ impl Vm {
     /// # Errors
     /// As there.
     pub async fn pause(&self, ctx: &Ctx) -> Result<()> {
-        self.machine.pause(self.backend.as_ref(), ctx).await
+        self.machine.pause(self.backend.as_ref(), ctx).await?;
+        self.events.send(&VmEvent::Paused);
+        Ok(())
     }
 
     /// Lets a paused guest go on; see [`Machine::resume`].
@@ -110,7 +130,9 @@ impl Vm {
     /// # Errors
     /// As there.
     pub async fn resume(&self, ctx: &Ctx) -> Result<()> {
-        self.machine.resume(self.backend.as_ref(), ctx).await
+        self.machine.resume(self.backend.as_ref(), ctx).await?;
+        self.events.send(&VmEvent::Resumed);
+        Ok(())
     }
 
     /// Saves the machine's state to disk; see [`Machine::suspend`].
@@ -126,12 +148,27 @@ impl Vm {
     /// # Errors
     /// As there.
     pub async fn discard_state(&self, ctx: &Ctx) -> Result<()> {
-        self.machine.discard_state(self.backend.as_ref(), ctx).await
+        self.machine
+            .discard_state(self.backend.as_ref(), ctx)
+            .await?;
+        self.events.send(&VmEvent::StateDropped);
+        Ok(())
     }
 }
 
 /// Runs a future of this library to its end on the calling thread, for programs without an
 /// asynchronous runtime.
+///
+/// All futures of this library run under any executor. Dropping one is safe at any moment: a run
+/// that was dropped is brought to its end on a thread of its own, and whatever else was under way
+/// leaves the old state or the new one.
+///
+/// ```
+/// use stratavm::{Ctx, block_on};
+///
+/// // A machine of a store, through whatever backend: `block_on(vm.state(&Ctx::none()))`.
+/// assert!(block_on(async { Ctx::none().check().is_ok() }));
+/// ```
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures_lite::future::block_on(future)
 }

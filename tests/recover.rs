@@ -7,16 +7,19 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures_lite::StreamExt as _;
 use serde_json::{Value, json};
-use stratavm::hypervisor::{Endpoint, Stop};
+use stratavm::hypervisor::{Ended, Endpoint, Stop};
 use stratavm::image::ImageDigest;
 use stratavm::machine::{Kept, Machine, Recovered, RunEnd, RunEvent, RunOptions, RunReport};
 use stratavm::testkit::guest::{BootSector, End};
 use stratavm::{
-    Ctx, Error, ErrorKind, Hypervisor as _, Result, State, Store, VmSpec, block_on, host,
+    Ctx, Error, ErrorKind, Hypervisor as _, Result, State, Store, Vm, VmEvent, VmSpec, block_on,
+    host,
 };
 use stratavm_null::Null;
 use tempfile::TempDir;
@@ -445,6 +448,87 @@ fn a_paused_machine_is_told_from_a_running_one() {
         block_on(desk.machine().pause(&desk.null(), &soon())),
         ErrorKind::Invalid,
     );
+}
+
+#[test]
+fn what_happens_comes_as_a_stream() {
+    let desk = Desk::new();
+    let vm = Vm::new(desk.machine(), Arc::new(desk.null()));
+    let mut events = vm.events();
+    let runs = vm.clone();
+    let thread = std::thread::spawn(move || block_on(runs.run(RunOptions::default(), &soon())));
+    let mut next = || block_on(events.next()).unwrap();
+    assert_eq!(next(), VmEvent::Run(RunEvent::Preparing(1)));
+    assert!(matches!(next(), VmEvent::Run(RunEvent::Running(_))));
+    block_on(vm.pause(&soon())).unwrap();
+    assert_eq!(next(), VmEvent::Paused);
+    block_on(vm.resume(&soon())).unwrap();
+    assert_eq!(next(), VmEvent::Resumed);
+    block_on(vm.suspend(&soon())).unwrap();
+    assert_eq!(next(), VmEvent::Run(RunEvent::Ended(Ended::Suspended)));
+    assert_eq!(next(), VmEvent::Over(RunEnd::Suspended));
+    thread.join().unwrap().unwrap();
+    assert_eq!(block_on(vm.recover(&soon())).unwrap(), Recovered::Suspended);
+    assert_eq!(next(), VmEvent::Recovered(Recovered::Suspended));
+    block_on(vm.discard_state(&soon())).unwrap();
+    assert_eq!(next(), VmEvent::StateDropped);
+    drop(vm);
+    assert_eq!(block_on(events.next()), None);
+}
+
+#[test]
+fn a_call_that_is_cancelled_late_or_dropped_leaves_a_machine_to_go_on_with() {
+    let desk = Desk::new();
+    let cancelled = Ctx::none();
+    cancelled.cancel_token().cancel();
+    let late = Ctx::none().with_deadline(Instant::now());
+    for (ctx, kind) in [
+        (cancelled, ErrorKind::Cancelled),
+        (late, ErrorKind::Timeout),
+    ] {
+        let ran = block_on(
+            desk.machine()
+                .run(Arc::new(desk.null()), RunOptions::default(), &ctx),
+        );
+        assert_eq!(ran.unwrap_err().kind(), kind);
+        assert_eq!(desk.state(), State::Off);
+        let process = host::this_process();
+        let waited = block_on(desk.machine().await_running(process, &ctx));
+        assert_eq!(waited.unwrap_err().kind(), kind);
+        let (machine, null) = (desk.machine(), desk.null());
+        let started = desk.start();
+        assert_eq!(
+            block_on(machine.pause(&null, &ctx)).unwrap_err().kind(),
+            kind
+        );
+        assert_eq!(
+            block_on(machine.suspend(&null, &ctx)).unwrap_err().kind(),
+            kind
+        );
+        let stopped = block_on(machine.stop(&null, Stop::PowerOff, &ctx));
+        assert_eq!(stopped.unwrap_err().kind(), kind);
+        assert_eq!(desk.state(), State::Running);
+        desk.stop();
+        started.report();
+    }
+    // Dropped at its first wait; the machine then runs or does not, and is stopped either way.
+    for looks in 1..4 {
+        let started = desk.start();
+        let (machine, null, ctx) = (desk.machine(), desk.null(), soon());
+        let mut stop = Box::pin(machine.stop(&null, Stop::PowerOff, &ctx));
+        for _ in 0..looks {
+            let polled = block_on(async {
+                std::future::poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx))).await
+            });
+            if polled.is_ready() {
+                break;
+            }
+        }
+        drop(stop);
+        desk.stop();
+        started.report();
+        assert_eq!(desk.state(), State::Off);
+    }
 }
 
 #[test]

@@ -30,14 +30,14 @@ pub struct RunOptions {
     /// Layers that keep, whose session is to be one that can be dropped at its end: what they hold
     /// of earlier ones is frozen first.
     pub revertible: Vec<Name>,
-    events: Option<EventSink>,
+    events: Vec<EventSink>,
 }
 
 impl RunOptions {
-    /// The same options, telling `sink` what happens, on the supervisor's thread.
+    /// The same options, telling `sink` too what happens, on the supervisor's thread.
     #[must_use]
     pub fn on_event(mut self, sink: impl Fn(&RunEvent) + Send + Sync + 'static) -> Self {
-        self.events = Some(Arc::new(sink));
+        self.events.push(Arc::new(sink));
         self
     }
 
@@ -63,7 +63,7 @@ impl RunOptions {
     }
 
     fn tell(&self, event: &RunEvent) {
-        if let Some(sink) = &self.events {
+        for sink in &self.events {
             sink(event);
         }
     }
