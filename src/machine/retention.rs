@@ -241,6 +241,7 @@ mod tests {
             let delta = DeltaId {
                 generation,
                 family: Family::Vmdk,
+                extent_sectors: None,
             };
             let (image, content, reason) = match (update, kind % 3) {
                 (true, _) => (image(kind % 2), Content::Image, Reason::Update),
