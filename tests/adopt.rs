@@ -327,3 +327,44 @@ fn nobody_adopts_a_machine_that_runs() {
         assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
     });
 }
+
+#[test]
+fn heads_in_extents_are_adopted_checked_and_kept_too() {
+    let mut volume = stratavm_disk::Volume::default();
+    volume.max_file = Some(5 << 20);
+    let harness = Harness::made_on(volume);
+    let desk = harness.machine();
+    harness.run(&[("home", 1, 0x11), ("home", 6, 0x16)]);
+    desk.snapshot(&name("home"), None).unwrap();
+    harness.run(&[("home", 2, 0x12)]);
+    let lamp = harness.store().home().join("machines/lamp");
+    copy(&desk.folder(), &lamp);
+    let split = snapshot(&lamp.join("layers/home"))
+        .into_keys()
+        .filter(|path| path.to_str().unwrap().contains("-s00"));
+    assert!(split.count() >= 4, "the volume splits heads");
+    let adopted = harness
+        .store()
+        .adopt(&lamp, &new_id(), &Ctx::none())
+        .unwrap();
+    for machine in [&adopted.machine, &desk] {
+        harness.run_of(machine, &[("home", 4, 0x14)]);
+        machine.snapshot(&name("home"), None).unwrap();
+        for (mib, byte) in [(1, 0x11), (2, 0x12), (4, 0x14), (6, 0x16)] {
+            assert_eq!(harness.read_of(machine, "home", mib), Content::Byte(byte));
+        }
+    }
+    let checked = harness
+        .store()
+        .fsck(&Default::default(), &Ctx::none())
+        .unwrap();
+    assert!(checked.findings.is_empty(), "{:#?}", checked.findings);
+    assert!(
+        harness
+            .store()
+            .prune(&Default::default(), &Ctx::none())
+            .unwrap()
+            .freed
+            .is_empty()
+    );
+}
