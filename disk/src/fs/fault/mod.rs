@@ -1,7 +1,7 @@
 //! Fault injection for tests: changes below a folder are counted, one of them can fail, or be the last thing that
 //! happens before the power is cut.
 //!
-//! What a disk may hold after a power cut is in [`journal`]; how the folder is brought into that state in `crash`.
+//! What a disk may hold after a power cut is in `journal`; how the folder is brought into that state in `crash`.
 //! Faults hold for a folder, not for a thread: operations may use as many threads as they like, and tests with folders
 //! of their own run side by side. While a folder is watched nothing below it is really flushed.
 
