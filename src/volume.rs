@@ -174,12 +174,19 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(target, link)
 }
 
-/// Largest file in bytes. Linux names the file system; elsewhere holes tell FAT32 from the others.
+/// Largest file in bytes. Linux names the file system, unless a process stands behind it (FUSE);
+/// there and elsewhere holes tell FAT32 from the others.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn max_file(folder: &Path, _: Holes) -> Option<u64> {
-    // `MSDOS_SUPER_MAGIC` in `linux/magic.h`: FAT of every width.
-    let fat = rustix::fs::statfs(folder).is_ok_and(|volume| volume.f_type == 0x4d44);
-    fat.then_some(SMALL_FILE)
+fn max_file(folder: &Path, holes: Holes) -> Option<u64> {
+    // In `linux/magic.h`; FAT's is of every width.
+    const MSDOS_SUPER_MAGIC: i64 = 0x4d44;
+    const EXFAT_SUPER_MAGIC: i64 = 0x2011_bab0;
+    let kind = rustix::fs::statfs(folder).map(|volume| volume.f_type as i64);
+    match kind {
+        Ok(MSDOS_SUPER_MAGIC) => Some(SMALL_FILE),
+        Ok(EXFAT_SUPER_MAGIC) => None,
+        _ => (holes == Holes::None).then_some(SMALL_FILE),
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -185,6 +185,10 @@ impl Machine {
         stratavm_disk::fs::rename(&folder, &gone)
             .map_err(|error| Error::io("the machine could not be deleted", &folder, error))?;
         sync_dir(&self.store().machines_folder())?;
+        // FUSE and NFS keep a removed file that is open under another name, and the folder with it.
+        // Nobody finds these locks any more.
+        #[cfg(not(windows))]
+        drop(off);
         remove_dir(&gone)?;
         self.store().forget_id(record.id)?;
         for digest in record.images() {

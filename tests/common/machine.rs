@@ -118,7 +118,7 @@ impl Harness {
     }
 
     /// Its two images, and the machine.
-    fn populated(self, max_extent: Option<u64>) -> Self {
+    pub(crate) fn populated(self, max_extent: Option<u64>) -> Self {
         self.raw("os", 0x05);
         self.raw("apps", 0x06);
         if max_extent.is_some() {

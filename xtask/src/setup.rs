@@ -97,6 +97,16 @@ const FOR_TESTS: &[Package] = &[
         "shellcheck",
         "checks the guest's shell scripts",
     ),
+    Package::program(
+        "exfatprogs",
+        "mkfs.exfat",
+        "makes the exFAT volume that machines are tried on",
+    ),
+    Package::program(
+        "exfat-fuse",
+        "mount.exfat-fuse",
+        "mounts it where the kernel cannot",
+    ),
     Package::program("fdisk", "sfdisk", "reads every partition table we write"),
     Package::program("g++", "c++", "builds libFuzzer for the fuzz targets"),
     Package::program("procps", "ps", "ends what a hanging test started"),
