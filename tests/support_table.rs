@@ -49,11 +49,11 @@ fn controller_evidence(product: &str) -> Evidence {
 
 fn feature_evidence(product: &str, feature: Feature) -> Evidence {
     use Feature::{
-        AcpiShutdown, Audio, Cdrom, ConsoleLog, Control, LocalClock, RebootEndsRun, SecureBoot,
-        Tpm, Window,
+        AcpiShutdown, Audio, Cdrom, ConsoleLog, Control, LocalClock, Pause, RebootEndsRun,
+        SecureBoot, Tpm, Window,
     };
     match (product, feature) {
-        ("qemu", Control | RebootEndsRun | AcpiShutdown | ConsoleLog) => Evidence::Booted,
+        ("qemu", Control | RebootEndsRun | AcpiShutdown | ConsoleLog | Pause) => Evidence::Booted,
         ("qemu", Audio | Cdrom) => Evidence::Foreign,
         ("virtualbox", ConsoleLog | Window | Audio | Tpm | Cdrom | LocalClock) => Evidence::Foreign,
         ("vmware", ConsoleLog | Audio | SecureBoot | Cdrom | LocalClock) => Evidence::Foreign,
