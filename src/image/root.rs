@@ -232,11 +232,20 @@ impl Image {
     /// [`ErrorKind::PermissionDenied`] in a root that is read-only; what else the operating system
     /// reports.
     pub fn add_lease(&self, machine: Uuid) -> Result<()> {
+        if !self.add_lease_unflushed(machine)? {
+            return Ok(());
+        }
+        fsync_dir(&self.folder.join(LEASES))?;
+        Ok(fsync_dir(&self.folder)?)
+    }
+
+    /// As [`add_lease`](Self::add_lease), for a caller who flushes. Answers whether it is new.
+    pub(crate) fn add_lease_unflushed(&self, machine: Uuid) -> Result<bool> {
         let leases = self.folder.join(LEASES);
         let failed = |error| Error::io("the image cannot be reserved", &leases, error);
         let lease = leases.join(machine.to_string());
         if lease.is_file() {
-            return Ok(());
+            return Ok(false);
         }
         if let Err(error) = files::create_dir(&leases)
             && error.kind() != io::ErrorKind::AlreadyExists
@@ -248,8 +257,7 @@ impl Image {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => drop(made.map_err(failed)?),
         }
-        fsync_dir(&leases)?;
-        Ok(fsync_dir(&self.folder)?)
+        Ok(true)
     }
 
     /// Forgets that a machine refers to the image; nothing happens if it does not.

@@ -132,12 +132,7 @@ impl Store {
     fn fill(&self, machine: &Machine, record: &Record) -> Result<()> {
         let folder = machine.folder();
         make_private_dir(&folder)?;
-        let _lock = FileLock::try_exclusive(&folder.join("lock")).map_err(|error| {
-            error.during(format!(
-                "machine {} is being created by somebody else",
-                record.name
-            ))
-        })?;
+        let _lock = being_created(machine)?;
         refuse_existing(machine, &record.spec)?;
         let made = self.fill_locked(machine, record);
         if made.is_err() {
@@ -201,6 +196,14 @@ impl Machine {
     }
 }
 
+/// The short lock of a machine that is about to be created.
+pub(super) fn being_created(machine: &Machine) -> Result<FileLock> {
+    FileLock::try_exclusive(&machine.folder().join("lock")).map_err(|error| {
+        let name = machine.name();
+        error.during(format!("machine {name} is being created by somebody else"))
+    })
+}
+
 /// A digest as a spec or a command line writes it.
 pub(crate) fn digest_of(text: &str) -> Result<ImageDigest> {
     text.parse()
@@ -217,7 +220,7 @@ pub(crate) fn blank(spec: &VmSpec, layer: &LayerSpec, size: Size) -> Result<Blan
 
 /// Refuses a name that is taken, also by a machine that cannot be read now: a folder is taken over
 /// only if nothing in it shows that a machine ever ran or changed there.
-fn refuse_existing(machine: &Machine, spec: &VmSpec) -> Result<()> {
+pub(super) fn refuse_existing(machine: &Machine, spec: &VmSpec) -> Result<()> {
     let there = |path: &Path| match fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io(
@@ -258,7 +261,7 @@ fn exists(spec: &VmSpec) -> Error {
     ))
 }
 
-fn new_record(
+pub(super) fn new_record(
     spec: &VmSpec,
     spec_folder: &Path,
     family: Family,

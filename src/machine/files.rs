@@ -29,18 +29,35 @@ pub(super) struct Files<'a> {
     paths: Paths,
     /// Images that were looked up: an operation asks for the same one again and again.
     images: RefCell<BTreeMap<ImageDigest, ImageRef>>,
+    flushes: Flushes,
+}
+
+/// Who sees to it that new files and their names are on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushes {
+    /// Whoever makes them, one by one.
+    Each,
+    /// The caller, all at once, before any record names them.
+    ByCaller,
 }
 
 impl<'a> Files<'a> {
     pub(super) fn new(machine: &'a Machine) -> Self {
         // Only the layers' folder is used here, and it is the same for every product.
         let paths = machine.paths(&Product::new("any"));
-        let images = RefCell::default();
+        let (images, flushes) = (RefCell::default(), Flushes::Each);
         Self {
             machine,
             paths,
             images,
+            flushes,
         }
+    }
+
+    /// The same, with this one to flush what is made.
+    pub(super) fn flushed(mut self, flushes: Flushes) -> Self {
+        self.flushes = flushes;
+        self
     }
 
     /// The same for a folder that is (not yet) the machine's own.
@@ -115,9 +132,13 @@ impl<'a> Files<'a> {
         let head = &layer.head;
         let revision = layer.current()?;
         let layout = self.layout(record, layer.disk(), head.family);
+        let each = match self.flushes {
+            Flushes::Each => Durability::Synced,
+            Flushes::ByCaller => Durability::Unsynced,
+        };
         let durability = match layer.spec.effective_writes() {
             Writes::Discard => Durability::Unsynced,
-            Writes::Keep => Durability::Synced,
+            Writes::Keep => each,
         };
         let folder = self.paths.disk(&layer.disk());
         let mut names = if folder.is_dir() {
@@ -129,13 +150,7 @@ impl<'a> Files<'a> {
         if head.family == Family::Vmdk {
             let path = layout.base_path(&image.digest);
             let spec = layout.base_spec(image)?;
-            if make(
-                &path,
-                &spec,
-                self.machine,
-                Durability::Synced,
-                Stale::Derived,
-            )? {
+            if make(&path, &spec, self.machine, each, Stale::Derived)? {
                 names = Names::New;
                 seal(&path)?;
             }
@@ -154,6 +169,7 @@ impl<'a> Files<'a> {
             names = Names::New;
         }
         match names {
+            Names::New if self.flushes == Flushes::ByCaller => Ok(()),
             // A discarded head may be lost in a crash: it is made anew before every start.
             Names::Old => Ok(()),
             Names::New => sync_dir(&folder).and_then(|()| sync_dir(&self.paths.layers)),

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod annotate;
+mod batch;
 mod carry;
 mod change;
 mod create;

@@ -35,6 +35,7 @@ pub(super) enum Change<'a> {
     },
     Sync(&'a File),
     SyncDir(&'a Path),
+    SyncVolume(&'a Path),
     Rename {
         from: &'a Path,
         to: &'a Path,
@@ -68,6 +69,7 @@ impl Change<'_> {
             | Change::CreateDir(path)
             | Change::OpenLock(path)
             | Change::SyncDir(path)
+            | Change::SyncVolume(path)
             | Change::RemoveFile(path)
             | Change::RemoveDir(path)
             | Change::SetAccess(path)
@@ -90,7 +92,7 @@ impl Change<'_> {
             Change::Write { .. } => "write",
             Change::Copy { .. } => "copy",
             Change::SetLen { .. } => "set length",
-            Change::Sync(_) | Change::SyncDir(_) => "sync",
+            Change::Sync(_) | Change::SyncDir(_) | Change::SyncVolume(_) => "sync",
             Change::Rename { .. } => "rename",
             Change::RemoveFile(_) | Change::RemoveDir(_) => "remove",
             Change::SetAccess(_) => "set access",

@@ -168,7 +168,7 @@ impl World {
         taken.map(|()| file).map_err(busy)
     }
 
-    fn spec(&self, name: &Name) -> VmSpec {
+    pub(crate) fn spec(&self, name: &Name) -> VmSpec {
         serde_json::from_value(serde_json::json!({
             "stratavm": 1, "name": name.as_str(),
             "guest": {"os": "other", "composition": "disks"},

@@ -40,13 +40,8 @@ pub(crate) fn blank(size: u64) -> String {
     format!("size = \"{} MiB\"", size >> 20)
 }
 
-/// Creates a machine of these layers whose heads are of `family`.
-pub(crate) fn create(
-    store: &Store,
-    name: &str,
-    layers: &[Layer<'_>],
-    family: Family,
-) -> Result<Machine, Error> {
+/// The spec of a machine of these layers.
+pub(crate) fn spec(name: &str, layers: &[Layer<'_>]) -> Result<VmSpec, Error> {
     let mut text = format!(
         "stratavm = 1\nname = \"{name}\"\n\
          [guest]\nos = \"linux\"\narch = \"x86_64\"\ncomposition = \"disks\"\n"
@@ -56,8 +51,18 @@ pub(crate) fn create(
             "[[layer]]\nname = \"{name}\"\nrole = \"{role}\"\n{start}\n"
         ));
     }
-    let spec = VmSpec::from_toml(&text, "benchmark")
-        .map_err(|faults| Error::new(format!("the benchmark's spec: {faults}")))?;
+    VmSpec::from_toml(&text, "benchmark")
+        .map_err(|faults| Error::new(format!("the benchmark's spec: {faults}")))
+}
+
+/// Creates a machine of these layers whose heads are of `family`.
+pub(crate) fn create(
+    store: &Store,
+    name: &str,
+    layers: &[Layer<'_>],
+    family: Family,
+) -> Result<Machine, Error> {
+    let spec = spec(name, layers)?;
     let options = CreateOptions::default().family(family);
     let made = store.create(&spec, Path::new("."), &options, &Ctx::none());
     made.map_err(|error| failed(&error))

@@ -216,6 +216,7 @@ impl Journal {
                     self.settle(|pending| pending.is_name_in(id));
                 }
             }
+            Change::SyncVolume(_) => self.settle(|_| true),
             Change::Rename { from, to } => self.moved(root, from, to),
             Change::RemoveFile(path) | Change::RemoveDir(path) => self.vanish(root, path),
             Change::SetAccess(path) => {

@@ -15,7 +15,7 @@ pub use holes::{next_data, next_hole};
 pub use imp::{allocated, identity, read_exact_at};
 pub(super) use imp::{
     clone_file, copy_range, create_dir, fsync_dir, make_sparse, open_no_link, private, set_access,
-    write_all_at,
+    sync_volume, write_all_at,
 };
 #[cfg(windows)]
 pub use imp::{next_data, next_hole};

@@ -150,6 +150,16 @@ fn is_refusal(error: Errno) -> bool {
     )
 }
 
+#[cfg(target_os = "linux")]
+pub(in super::super) fn sync_volume(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(in super::super) fn sync_volume(_: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 pub(in super::super) fn fsync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

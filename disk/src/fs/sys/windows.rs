@@ -149,6 +149,10 @@ pub(in super::super) fn copy_range(
     super::copy_by_hand(source, from, target, to, len)
 }
 
+pub(in super::super) fn sync_volume(_: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// A folder opens only with backup semantics, and flushes only with write access.
 pub(in super::super) fn fsync_dir(path: &Path) -> io::Result<()> {
     OpenOptions::new()
