@@ -2,9 +2,10 @@
 //! sessions that are kept or dropped.
 
 use serde_json::{Value, json};
-use stratavm::testkit::guest::BootSector;
+use stratavm::testkit::guest::{BootSector, End};
 
-use crate::bench::Home;
+use crate::bench::{Home, MARK, checked, wait_for};
+use crate::run::{qemu, stop_by_force, wait_for_boots};
 
 fn desk() -> Home {
     let home = Home::new();
@@ -177,4 +178,61 @@ fn sessions_are_decided_on_only_where_there_was_one() {
     }
     let idle = home.ok("stop", &["stop", "desk", "--discard", "home"]);
     assert_eq!(idle["decided"], json!([]));
+}
+
+#[test]
+fn changes_of_a_running_machine_wait_for_its_next_start() {
+    let Some(home) = qemu("staged changes, sessions kept and dropped") else {
+        return;
+    };
+    home.desk(&BootSector::new().print(MARK).end(End::Hang));
+    home.disk("office-2.raw", 1, None, "office v2");
+    let running = home.spawn(&["start", "desk", "--wait", "--revertible", "home"]);
+    wait_for_boots(&home, 1);
+    let done = home.ok("update", &["update", "desk", "office", "office-2.raw"]);
+    assert_eq!(
+        (&done["when"], &done["revision"]),
+        (&json!("next-start"), &Value::Null)
+    );
+    home.ok("rejuvenate", &["rejuvenate", "desk"]);
+    assert!(home.text(&["undo", "desk"]).contains("staged rejuvenate"));
+    let layers = home.ok("layers", &["layers", "desk"]);
+    assert_eq!(layers["layers"][1]["current"], 1);
+    assert_eq!(layers["staged"][0]["operation"], "update");
+    let text = home.text(&["layers", "desk"]);
+    assert!(text.contains("update, then fresh head"), "{text}");
+
+    let arguments = [
+        "stop",
+        "desk",
+        "--force",
+        "--keep",
+        "os",
+        "--discard",
+        "home",
+    ];
+    let stopped = home.ok("stop", &arguments);
+    assert_eq!(stopped["decided"], json!(["os", "home"]));
+    checked("start", 0, &running.output());
+    // What was decided is done; what waits for the next start still does.
+    let reasons: Vec<_> = revisions(&home, "os")
+        .iter()
+        .map(|r| r["reason"].clone())
+        .collect();
+    assert_eq!(reasons, ["create", "accept"]);
+    assert_eq!(current(&home, "office"), 1);
+    let running = home.spawn(&["start", "desk", "--wait"]);
+    wait_for("the second run", || {
+        let state = home.ok("status", &["status", "desk"])["state"].clone();
+        (state == "running").then_some(())
+    });
+    stop_by_force(&home);
+    checked("start", 0, &running.output());
+    assert_eq!(current(&home, "office"), 2);
+    assert!(
+        home.ok("layers", &["layers", "desk"])["staged"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
 }
