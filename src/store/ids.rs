@@ -54,8 +54,9 @@ impl Store {
         remove_tree(&self.id_path(id))
     }
 
-    /// All that is known; what is no such file is left out.
-    pub(crate) fn ids(&self) -> Result<BTreeMap<Uuid, Name>> {
+    /// All that is known; none for a file that a crash of the host has emptied. What is no such file
+    /// is left out.
+    pub(crate) fn ids(&self) -> Result<BTreeMap<Uuid, Option<Name>>> {
         let folder = self.ids_folder();
         let failed = |error| Error::io("the machines' ids cannot be read", &folder, error);
         let entries = match fs::read_dir(&folder) {
@@ -68,10 +69,8 @@ impl Store {
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
             let id = name.to_str().and_then(|name| Uuid::try_parse(name).ok());
-            if let Some(id) = id
-                && let Some(name) = self.name_of(id)?
-            {
-                ids.insert(id, name);
+            if let Some(id) = id {
+                ids.insert(id, self.name_of(id)?);
             }
         }
         Ok(ids)

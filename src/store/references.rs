@@ -57,7 +57,7 @@ impl References {
         Ok(references)
     }
 
-    fn add(&mut self, folder: PathBuf, ids: &BTreeMap<Uuid, Name>) {
+    fn add(&mut self, folder: PathBuf, ids: &BTreeMap<Uuid, Option<Name>>) {
         let bytes = match read_small(&folder.join("machine.json"), MAX_LEN as u64) {
             Ok(bytes) => bytes,
             // No machine (yet): the rest of a creation, or a folder of somebody else.
@@ -160,9 +160,10 @@ fn id_in(bytes: &[u8]) -> Option<Uuid> {
 }
 
 /// The id of the machine that was last known to be in `folder`.
-fn id_of_folder(folder: &Path, ids: &BTreeMap<Uuid, Name>) -> Option<Uuid> {
+fn id_of_folder(folder: &Path, ids: &BTreeMap<Uuid, Option<Name>>) -> Option<Uuid> {
     let name = folder.file_name()?.to_str()?;
-    let mut found = ids.iter().filter(|(_, known)| known.as_str() == name);
+    let is = |known: &Option<Name>| known.as_ref().is_some_and(|known| known.as_str() == name);
+    let mut found = ids.iter().filter(|(_, known)| is(known));
     match (found.next(), found.next()) {
         (Some((id, _)), None) => Some(*id),
         // Nobody, or several: it could be any.

@@ -146,7 +146,10 @@ impl Pruning<'_> {
     pub(super) fn ids(&mut self, references: &References) -> Result<()> {
         for (id, name) in self.store.ids()? {
             if references.folders_of(id).is_empty() && references.may_be_unread(id).is_none() {
-                let reason = format!("machine {name} is gone");
+                let reason = match name {
+                    Some(name) => format!("machine {name} is gone"),
+                    None => "its machine is gone".to_owned(),
+                };
                 let path = self.store.id_path(id);
                 self.free(LeftoverKind::Id, &path, reason, remove_tree)?;
             }

@@ -82,7 +82,8 @@ fn same_layer(
     // A run that was cut short is cleared by the next operation; until then its heads count as used.
     let torn = record.run.is_some() && !layer.role().keeps();
     let started = state.head.usage == Use::Started && !torn;
-    if started != matches!(layer.head, Head::Started(_)) && !(torn && layer.head == Head::Torn) {
+    let unknown = (torn && layer.head == Head::Torn) || layer.head == Head::Unsure;
+    if started != matches!(layer.head, Head::Started(_)) && !unknown {
         return Err(format!(
             "the head is {:?}, not {:?}",
             state.head.usage, layer.head
@@ -93,7 +94,7 @@ fn same_layer(
     let wanted = match layer.head {
         Head::Started(content) => content,
         Head::Untouched => layer.at().content,
-        Head::Torn => return Ok(()),
+        Head::Torn | Head::Unsure => return Ok(()),
     };
     same_content(&head, wanted).map_err(|why| format!("head: {why}"))
 }

@@ -188,6 +188,8 @@ pub(crate) enum Head {
     Started(Content),
     /// A run was cut short, and the layer's writes are dropped at the next start anyway.
     Torn,
+    /// The power was cut, and heads of layers that discard are never flushed: it may be anything, or not be there.
+    Unsure,
 }
 
 impl Layer {
@@ -241,7 +243,7 @@ impl Layer {
         let at = self.at().clone();
         let (content, deltas) = match self.head {
             Head::Started(content) => (content, at.deltas + 1),
-            Head::Untouched | Head::Torn => (at.content, at.deltas),
+            Head::Untouched | Head::Torn | Head::Unsure => (at.content, at.deltas),
         };
         if let Head::Started(_) = self.head {
             self.head = Head::Untouched;
@@ -475,6 +477,16 @@ impl Model {
             found.push(after(boots[..=boot].to_vec()));
         }
         found
+    }
+
+    /// The same after a power cut, if the heads of layers that discard were made shortly before.
+    pub(crate) fn unsure(mut self) -> Self {
+        for layer in self.layers.iter_mut().flatten() {
+            if !layer.role().keeps() {
+                layer.head = Head::Unsure;
+            }
+        }
+        self
     }
 
     /// The same after a run that nobody ended: heads of layers that discard are not to be relied on.

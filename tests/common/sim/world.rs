@@ -83,6 +83,23 @@ impl World {
         }
     }
 
+    /// Another store, with what else is known of this one.
+    pub(crate) fn elsewhere(&self, home: PathBuf) -> Self {
+        Self {
+            store: Store::open(home).unwrap(),
+            images: self.images.clone(),
+            pace: self.pace,
+            violations: Arc::clone(&self.violations),
+        }
+    }
+
+    /// As [`prune`](Self::prune), with the library's own error.
+    pub(crate) fn try_prune(&self) -> Result<()> {
+        let options = PruneOptions::default().mode(PruneMode::Remove);
+        let pruned = self.store.prune(&options, &Ctx::none())?;
+        pruned.failed.into_iter().next().map_or(Ok(()), Err)
+    }
+
     fn image(store: &Store, folder: &Path, n: usize) -> ImageDigest {
         let noted = folder.join(format!("image-{n}.digest"));
         if let Ok(digest) = std::fs::read_to_string(&noted) {
