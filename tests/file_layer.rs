@@ -93,6 +93,7 @@ fn offences(text: &str) -> Vec<String> {
         look(
             format!("File::{constructor}("),
             &|before| match before.ends_with("fs::") {
+                true if before.ends_with("stratavm_disk::fs::") => true,
                 true => !before.ends_with("std::fs::") && !std_fs,
                 false => !std_file,
             },

@@ -14,7 +14,7 @@ use super::hash::digest;
 use super::{ExtentMeta, ImageDigest, ImageMeta};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
-use crate::store::remove_file;
+use crate::store::{refuse_link, remove_file};
 
 /// The description in an image's folder.
 pub(crate) const META_FILE: &str = "image.json";
@@ -190,6 +190,7 @@ impl ImageRoot {
     /// What `image.json` says, without a look at the extents.
     fn load(&self, digest: &ImageDigest) -> Result<Option<Image>> {
         let folder = self.folder_of(digest);
+        refuse_link(&folder)?;
         let path = folder.join(META_FILE);
         let bytes = match read_limited(&path) {
             Ok(bytes) => bytes,
@@ -244,6 +245,8 @@ impl Image {
         let leases = self.folder.join(LEASES);
         let failed = |error| Error::io("the image cannot be reserved", &leases, error);
         let lease = leases.join(machine.to_string());
+        refuse_link(&leases)?;
+        refuse_link(&lease)?;
         if lease.is_file() {
             return Ok(false);
         }
@@ -265,7 +268,9 @@ impl Image {
     /// # Errors
     /// What the operating system reports.
     pub fn remove_lease(&self, machine: Uuid) -> Result<()> {
-        let lease = self.folder.join(LEASES).join(machine.to_string());
+        let leases = self.folder.join(LEASES);
+        refuse_link(&leases)?;
+        let lease = leases.join(machine.to_string());
         remove_file(&lease).map_err(|error| error.during("the image cannot be released"))
     }
 
@@ -284,7 +289,9 @@ impl Image {
 
     /// As [`Self::leases`], of the image in `folder`, which may be damaged.
     pub(crate) fn leases_in(folder: &Path) -> Result<Vec<Uuid>> {
+        refuse_link(folder)?;
         let folder = folder.join(LEASES);
+        refuse_link(&folder)?;
         let failed = |error| Error::io("the image's users cannot be read", &folder, error);
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

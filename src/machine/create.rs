@@ -19,7 +19,9 @@ use crate::image::{AddOptions, Blank, Image, ImageDigest, PartitionMeta};
 use crate::linux::PartitionName;
 use crate::slot;
 use crate::spec::{Composition, LayerSpec, Size, VmSpec};
-use crate::store::{FileLock, Store, make_private_dir, remove_dir, sync_dir};
+use crate::store::{
+    FileLock, Store, make_private_dir, refuse_link, refuse_links_below, remove_dir, sync_dir,
+};
 use crate::timestamp::Timestamp;
 
 /// How a machine is created.
@@ -131,9 +133,12 @@ impl Store {
     /// of a creation that was cut short.
     fn fill(&self, machine: &Machine, record: &Record) -> Result<()> {
         let folder = machine.folder();
+        refuse_link(&self.machines_folder())?;
+        refuse_link(&folder)?;
         make_private_dir(&folder)?;
         let _lock = being_created(machine)?;
         refuse_existing(machine, &record.spec)?;
+        refuse_links_below(&folder)?;
         let made = self.fill_locked(machine, record);
         if made.is_err() {
             // The error is what the caller wants to see, not that the rest is still there.

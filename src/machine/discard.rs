@@ -65,7 +65,9 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error),
             Err(_) => {
                 let ids = self.ids()?;
-                let mut own = ids.into_iter().filter(|(_, name)| name == machine.name());
+                let mut own = ids
+                    .into_iter()
+                    .filter(|(_, name)| name.as_ref() == Some(machine.name()));
                 Ok(own.next().map(|(id, _)| id))
             }
         }

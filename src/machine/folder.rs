@@ -1,6 +1,5 @@
 //! A machine's folder: its handle, its record on disk, and its two locks.
 
-use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
@@ -15,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hypervisor::Product;
 use crate::resolved::Paths;
 use crate::spec::Name;
-use crate::store::{FileLock, Store, allocated};
+use crate::store::{FileLock, Store, allocated, refuse_link, refuse_links_below};
 
 /// A machine of a store, by name. Cheap to clone; holds no lock and no state of its own.
 #[derive(Debug, Clone)]
@@ -99,7 +98,8 @@ impl Machine {
             Error::io("there is no console", &path, error)
                 .next("start the machine with `console = \"log\"` in its spec")
         };
-        let mut file = File::open(&path).map_err(failed)?;
+        let file = stratavm_disk::fs::File::open(&path).map_err(failed)?;
+        let mut file = file.into_std();
         let len = file.metadata().map_err(failed)?.len();
         file.seek(SeekFrom::Start(len.saturating_sub(most)))
             .map_err(failed)?;
@@ -158,10 +158,15 @@ impl Machine {
 
     /// The short lock, held while the record is changed.
     pub(super) fn lock(&self) -> Result<FileLock> {
-        if !self.folder().is_dir() {
+        let folder = self.folder();
+        refuse_link(&self.store.machines_folder())?;
+        refuse_link(&folder)?;
+        if !folder.is_dir() {
             return Err(self.missing());
         }
-        FileLock::exclusive(&self.folder().join("lock"))
+        let lock = FileLock::exclusive(&folder.join("lock"))?;
+        refuse_links_below(&folder)?;
+        Ok(lock)
     }
 
     /// The long lock, held by the supervisor from start to end. To be tried under the short lock.

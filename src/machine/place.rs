@@ -10,11 +10,13 @@ use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::spec::Name;
-use crate::store::read_small;
+use crate::store::{read_small, refuse_link};
 
 impl Machine {
     /// The record as it stands in the folder, wherever that came from.
     pub(crate) fn record_anywhere(&self) -> Result<Record> {
+        refuse_link(&self.store().machines_folder())?;
+        refuse_link(&self.folder())?;
         let path = self.record_path();
         let bytes = read_small(&path, crate::format::MAX_LEN as u64)?;
         Record::parse(&bytes).map_err(|error| error.at(&path))

@@ -6,6 +6,7 @@
 mod fsck;
 mod fsx;
 mod ids;
+mod links;
 mod lock;
 mod prune;
 mod references;
@@ -19,6 +20,7 @@ use stratavm_disk::Volume;
 
 pub use fsck::{Checked, Digests, Finding, FindingKind, FsckMode, FsckOptions, Remedy};
 pub(crate) use fsx::{make_private_dir, read_small, remove_dir, remove_file, sync_dir};
+pub(crate) use links::{refuse_link, refuse_links_below};
 pub(crate) use lock::FileLock;
 pub use prune::{Leftover, LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside, Spared};
 pub(crate) use references::References;
@@ -76,6 +78,9 @@ impl Store {
         }
         let home = std::path::absolute(&home)
             .map_err(|error| Error::io("the store's folder has no absolute path", &home, error))?;
+        ["images", "machines"]
+            .iter()
+            .try_for_each(|folder| refuse_link(&home.join(folder)))?;
         let record = home.join("store.json");
         match read_small(&record, MAX_LEN as u64) {
             Ok(bytes) => {
@@ -168,6 +173,7 @@ impl Store {
     /// [`ErrorKind::NotFound`], or what is wrong with its record.
     pub fn machine(&self, name: &Name) -> Result<Machine> {
         let machine = Machine::new(self.clone(), name.clone());
+        refuse_link(&machine.folder())?;
         if !machine.folder().is_dir() {
             return Err(
                 Error::new(ErrorKind::NotFound, format!("there is no machine {name}"))

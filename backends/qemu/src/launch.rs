@@ -123,8 +123,20 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     }
     let bytes = std::fs::read(from)
         .map_err(|error| io("the firmware's variables could not be read", from, error))?;
-    // Not a plain copy: the template is read-only, and so would be the copy.
-    std::fs::write(to, bytes)
+    // Not a plain copy: the template is read-only, and so would be the copy. Of a file that is there
+    // the name is taken first, so that a link in its place is not followed.
+    let removed = std::fs::remove_file(to);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    removed
+        .or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })
+        .and_then(|()| options.open(to))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, &bytes))
         .map_err(|error| io("the firmware's variables could not be written", to, error))
 }
 

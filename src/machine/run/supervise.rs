@@ -120,7 +120,7 @@ impl Machine {
         if self.record().ok()?.spec.guest.composition != Composition::Linux {
             return None;
         }
-        let mut file = fs::File::open(console?).ok()?;
+        let mut file = stratavm_disk::fs::File::open(console?).ok()?.into_std();
         let len = file.metadata().ok()?.len();
         file.seek(SeekFrom::Start(from.max(len.saturating_sub(CONSOLE_TAIL))))
             .ok()?;
@@ -142,6 +142,8 @@ impl Supervisor<'_> {
         {
             // Products append, so that the boots of one run stand in one file.
             drop(remove_file(path));
+            // A product would make it readable by whomever the umask lets.
+            drop(stratavm_disk::fs::File::create_new(path));
         }
         loop {
             let seen = console.and_then(|path| fs::metadata(path).ok());

@@ -45,7 +45,11 @@ impl Checking<'_> {
             for (id, name) in self.store.ids()? {
                 if references.folders_of(id).is_empty() && references.may_be_unread(id).is_none() {
                     let path = self.store.id_path(id);
-                    self.leftover(&path, None, format!("machine {name} of this id is gone"));
+                    let gone = match name {
+                        Some(name) => format!("machine {name} of this id is gone"),
+                        None => "the machine of this id is gone".to_owned(),
+                    };
+                    self.leftover(&path, None, gone);
                 }
             }
         }

@@ -213,6 +213,14 @@ impl World {
     }
 }
 
+/// The digests of the images that a world in `folder` was made with.
+pub(crate) fn noted(folder: &Path) -> Vec<ImageDigest> {
+    let digest = |n| std::fs::read_to_string(folder.join(format!("image-{n}.digest")));
+    (0..IMAGES)
+        .map(|n| digest(n).unwrap().parse().unwrap())
+        .collect()
+}
+
 fn kind(kept: Kept) -> machine::Kept {
     match kept {
         Kept::Preserve => machine::Kept::Preserve,
