@@ -8,7 +8,9 @@ use std::time::Duration;
 use stratavm::image::{AddOptions, ImageDigest, add};
 use stratavm::machine::{self, Operation, RunEnd, RunOptions};
 use stratavm::spec::{LayerSpec, Name};
-use stratavm::store::{FsckOptions, Leftover, PruneMode, PruneOptions};
+use stratavm::store::{
+    Finding, FindingKind, FsckMode, FsckOptions, Leftover, PruneMode, PruneOptions, Remedy,
+};
 use stratavm::{Ctx, Error, ErrorKind, Result, Store, VmSpec, block_on};
 
 use super::model::{Answer, IMAGES, Kept, Op, Role, image};
@@ -60,13 +62,26 @@ impl World {
             .unwrap();
     }
 
-    /// Whether the store's own check finds nothing that has to be put right: a store that was only killed at is whole.
+    /// Whether the store's own check finds nothing that has to be put right: a store that was only killed at is whole. A
+    /// file that was frozen a moment before may still be writable; a repair puts that right.
     pub(crate) fn sound(&self) -> std::result::Result<(), String> {
-        let checked = self.store.fsck(&FsckOptions::default(), &Ctx::none());
-        let checked = checked.map_err(|error| format!("fsck: {error}"))?;
-        match checked.is_sound() {
-            true => Ok(()),
-            false => Err(format!("fsck: {:?}", checked.findings)),
+        let check = |mode| {
+            let options = FsckOptions::default().mode(mode);
+            let checked = self.store.fsck(&options, &Ctx::none());
+            checked.map_err(|error| format!("fsck: {error}"))
+        };
+        let found = check(FsckMode::Check)?;
+        if found.is_sound() {
+            return Ok(());
+        }
+        let expected = |f: &&Finding| f.kind == FindingKind::Writable || f.remedy == Remedy::Prune;
+        if let Some(other) = found.findings.iter().find(|finding| !expected(finding)) {
+            return Err(format!("fsck: {other:?}"));
+        }
+        check(FsckMode::Repair)?;
+        match check(FsckMode::Check)? {
+            checked if checked.is_sound() => Ok(()),
+            checked => Err(format!("fsck after a repair: {:?}", checked.findings)),
         }
     }
 
@@ -176,7 +191,8 @@ impl World {
     /// from here, and told that the machine is busy.
     fn gate(&self, name: &Name, op: &Op) -> Result<File> {
         // The folder itself: on a full volume there is no room for a file.
-        let file = File::open(self.machine_folder(name.as_str())).unwrap();
+        let file = File::open(self.machine_folder(name.as_str()))
+            .map_err(|_| Error::new(ErrorKind::NotFound, "the machine was deleted"))?;
         let taken = match op {
             Op::Run { .. } => file.try_lock(),
             _ => file.try_lock_shared(),
