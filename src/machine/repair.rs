@@ -60,6 +60,8 @@ impl Machine {
                     .iter()
                     .find(|layer| layer.disk() == fault.layer);
                 if let Some(layer) = layer {
+                    // It holds nothing that is kept; a folder in its place is somebody else's.
+                    crate::store::remove_file(&fault.path)?;
                     files.make_head_as_recorded(record, layer)?;
                 }
             }

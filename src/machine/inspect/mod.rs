@@ -84,6 +84,17 @@ struct Expected<'a> {
     cid: Option<Cid>,
 }
 
+impl Expected<'_> {
+    /// Whether the layer's head holds what a guest wrote and must not be lost.
+    fn is_kept(&self) -> bool {
+        let started = self
+            .layer
+            .head
+            .is_some_and(|head| head.usage != Use::Untouched);
+        started && self.layer.spec.effective_writes() == Writes::Keep
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Frozen,
@@ -227,7 +238,15 @@ fn inspect_file(
     trust: Trust,
 ) -> Option<Fault> {
     let layer = expected.layer;
-    let bad = |what, message: String| Some(fault(layer, what, path, message));
+    // A head that holds nothing which is kept can be made anew, whatever became of it: those of
+    // layers that discard are not flushed.
+    let fix = (expected.stage == Stage::Head && !expected.is_kept()).then_some(Fix::Head);
+    let bad = |what, message: String| {
+        Some(Fault {
+            fix: fix.clone(),
+            ..fault(layer, what, path, message)
+        })
+    };
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -285,9 +304,7 @@ fn inspect_file(
 /// A file that is not there. A head that nobody wrote to, or whose writes are not kept, can be made
 /// anew: nothing is lost.
 fn missing(path: &Path, expected: &Expected<'_>) -> Option<Fault> {
-    let layer = expected.layer;
-    let kept = layer.spec.effective_writes() == Writes::Keep
-        && layer.head.is_some_and(|head| head.usage != Use::Untouched);
+    let (layer, kept) = (expected.layer, expected.is_kept());
     let (message, fix) = match expected.stage {
         Stage::Head if !kept => (
             "the layer's head is missing; it held nothing that is kept",
