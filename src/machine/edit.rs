@@ -93,11 +93,18 @@ impl<'a> Edit<'a> {
     }
 
     fn take(&mut self, changes: Vec<Change>) -> Result<Vec<Change>> {
-        for change in &changes {
+        for (done, change) in changes.iter().enumerate() {
             self.apply(change).map_err(|error| {
+                let (name, after) = (&self.record.name, changes.len() + self.record.next.len());
                 error
                     .during(format!("what is staged cannot be done: {change}"))
-                    .next(format!("stratavm undo {} drops it", self.record.name))
+                    .next(match after - done {
+                        1 => format!("stratavm undo {name} drops it"),
+                        times => format!(
+                            "stratavm undo {name} drops what was staged last: it takes {times} of \
+                             them to come to this one"
+                        ),
+                    })
             })?;
         }
         Ok(changes)

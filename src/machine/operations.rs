@@ -211,8 +211,7 @@ impl Machine {
             Locked::Off(off) => off,
         };
         let mut edit = Edit::new(self, off.record.clone());
-        let staged = edit.take_staged()?;
-        let mut done = edit.apply_all(&changes)?;
+        let (staged, mut done) = edit.apply_after_staged(&changes)?;
         if done.layers.is_empty() && staged.is_empty() {
             return Ok(done);
         }
@@ -224,8 +223,7 @@ impl Machine {
     /// Records changes of a running machine for its next start, after trying them.
     fn stage(&self, mut record: Record, changes: Vec<Change>) -> Result<Operation> {
         let mut trial = Edit::new(self, record.clone());
-        trial.take_staged()?;
-        let mut done = trial.apply_all(&changes)?;
+        let (_, mut done) = trial.apply_after_staged(&changes)?;
         done.when = When::NextStart;
         (done.revision, done.preserved) = (None, None);
         if done.layers.is_empty() {
@@ -254,6 +252,20 @@ impl Machine {
 }
 
 impl Edit<'_> {
+    /// Does what is staged and these changes, in the order in which a start would. Answers what was
+    /// staged, and what the changes did.
+    fn apply_after_staged(&mut self, changes: &[Change]) -> Result<(Vec<Change>, Operation)> {
+        if !changes.iter().any(Change::is_decision) {
+            let staged = self.take_staged()?;
+            return Ok((staged, self.apply_all(changes)?));
+        }
+        // They are about the session that ran; what is staged is about the next one.
+        let mut staged = self.take_decisions()?;
+        let done = self.apply_all(changes)?;
+        staged.extend(self.take_staged()?);
+        Ok((staged, done))
+    }
+
     fn apply_all(&mut self, changes: &[Change]) -> Result<Operation> {
         let mut all: Option<Operation> = None;
         for change in changes {
