@@ -369,10 +369,11 @@ impl History {
             if revision.parent.is_some_and(|parent| find(parent).is_none()) {
                 return Err(format!("layer {layer}: revision {n} has no such parent"));
             }
-            let image = |base: u64| find(base).map(|base| base.image);
+            // Each base adds something, so the delta below one is found without a search.
+            let fits = |base: &Revision| base.image == revision.image && !base.deltas.is_empty();
             if revision
                 .base
-                .is_some_and(|base| image(base) != Some(revision.image))
+                .is_some_and(|base| !find(base).is_some_and(fits))
             {
                 return Err(format!("layer {layer}: revision {n} has no such base"));
             }
@@ -414,4 +415,37 @@ pub(super) enum Content {
     Image,
     /// What the current revision holds, and the delta that is frozen now, if there is one.
     Frozen(Option<DeltaId>),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_base_that_adds_nothing_is_none() {
+        let image = format!("sha256c:{}", "0".repeat(64)).parse().unwrap();
+        let mut history = History::new(1, image, Timestamp::now());
+        let frozen = |delta| NewRevision {
+            image,
+            content: Content::Frozen(delta),
+            time: Timestamp::now(),
+            label: None,
+            reason: Reason::Snapshot,
+        };
+        let delta = DeltaId {
+            generation: 7,
+            family: Family::Vmdk,
+            extent_sectors: None,
+        };
+        history.push(frozen(Some(delta)));
+        history.push(frozen(None));
+        history.push(frozen(None));
+        let layer = "home".parse().unwrap();
+        history.check(&layer).unwrap();
+        assert_eq!(history.revisions[3].base, Some(2));
+        // As a file may say that was made to cost time: each step of a chain would be a search.
+        history.revisions[3].base = Some(3);
+        assert!(history.check(&layer).unwrap_err().contains("no such base"));
+    }
 }
