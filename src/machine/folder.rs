@@ -60,7 +60,10 @@ impl Machine {
     /// [`ErrorKind::FromTheFuture`] or [`ErrorKind::Malformed`], naming the file;
     /// [`ErrorKind::NeedsAdopt`] if the folder was copied, renamed or brought here by hand.
     pub fn record(&self) -> Result<Record> {
-        let record = self.record_anywhere()?;
+        let record = self.record_anywhere().map_err(|error| match error.kind() {
+            ErrorKind::NotFound if !self.folder().is_dir() => self.missing(),
+            _ => error,
+        })?;
         self.check_place(&record)?;
         Ok(record)
     }
@@ -227,10 +230,15 @@ impl Machine {
         }))
     }
 
-    /// Removes what a change that failed has left behind. The record on disk says what that is,
-    /// whether the change came as far as its rename or not.
-    pub(super) fn sweep(&self) {
+    /// Removes what a change to `tried` that failed has left behind. The record on disk says what
+    /// that is; where it is the new one already, only making its name durable has failed. A crash of
+    /// the host may bring the old one back, so that no file of either may go: the next change, or
+    /// pruning, removes those of the old one.
+    pub(super) fn sweep(&self, tried: &Record) {
         match self.record() {
+            Ok(record) if record == *tried => {
+                tracing::warn!(machine = %self.name, "it is not certain that the change outlives a crash");
+            }
             Ok(record) => Files::new(self).collect(&record),
             Err(error) => tracing::warn!(%error, "a failed change left files behind"),
         }
@@ -246,7 +254,7 @@ impl Machine {
                 files.seal_frozen(record);
                 files.collect(record);
             }
-            Err(_) => self.sweep(),
+            Err(_) => self.sweep(record),
         }
         saved
     }

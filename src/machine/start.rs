@@ -98,25 +98,27 @@ impl Machine {
         ctx: &stratavm_disk::Ctx,
     ) -> Result<Plan> {
         let _lock = self.lock()?;
-        let prepared = self.prepare_locked(backend, run, revertible, ctx);
+        let mut record = self.record()?;
+        // Of the boot before this one: the caller knows that it is over.
+        record.run = None;
+        let mut edit = Edit::new(self, record);
+        let prepared = self.prepare_locked(&mut edit, backend, run, revertible, ctx);
         if prepared.is_err() {
-            self.sweep();
+            self.sweep(&edit.record);
         }
+        edit.release();
         prepared
     }
 
     fn prepare_locked(
         &self,
+        edit: &mut Edit<'_>,
         backend: &dyn Hypervisor,
         run: RunRecord,
         revertible: &[Name],
         ctx: &stratavm_disk::Ctx,
     ) -> Result<Plan> {
         let capabilities = backend.capabilities();
-        let mut record = self.record()?;
-        // Of the boot before this one: the caller knows that it is over.
-        record.run = None;
-        let mut edit = Edit::new(self, record);
         edit.take_staged()?;
         let begins = run.boots == 1;
         if begins {
@@ -124,7 +126,7 @@ impl Machine {
         }
         for index in 0..edit.record.layers.len() {
             ctx.check()?;
-            renew(&mut edit, index, capabilities, backend.product())?;
+            renew(edit, index, capabilities, backend.product())?;
         }
         for note in edit.tidy() {
             tracing::info!(machine = %self.name(), "{note}");
@@ -164,7 +166,6 @@ impl Machine {
         self.save(&edit.record)?;
         edit.files.seal_frozen(&edit.record);
         edit.files.collect(&edit.record);
-        edit.release();
         Ok(plan)
     }
 
