@@ -295,6 +295,34 @@ fn what_was_set_aside_goes_only_when_asked_for() {
 }
 
 #[test]
+fn what_was_set_aside_stays_as_long_as_a_point_goes_back_to_it() {
+    let harness = Harness::new();
+    let (machine, home, calm) = (harness.machine(), name("home"), name("calm"));
+    harness.run(&[("home", 1, 0x11)]);
+    machine.create_point(&calm, None, &[]).unwrap();
+    machine.remove_layer(&home, Kept::Preserve).unwrap();
+    let options = PruneOptions::default()
+        .set_aside(SetAside::Remove)
+        .mode(PruneMode::Remove);
+    let pruned = harness.store().prune(&options, &Ctx::none()).unwrap();
+    assert!(pruned.freed.is_empty(), "{:?}", pruned.freed);
+    assert_eq!(pruned.spared[0].next, "stratavm point list desk");
+    machine.take_back_layer(&home).unwrap();
+    machine.rollback_to_point(&calm, Kept::Preserve).unwrap();
+    assert_eq!(harness.read("home", 1), Content::Byte(0x11));
+    machine.remove_layer(&home, Kept::Preserve).unwrap();
+    machine.remove_point(&calm).unwrap();
+    let pruned = harness.store().prune(&options, &Ctx::none()).unwrap();
+    assert_eq!(kinds(&pruned)["removed-layer"], 1);
+    // There is no way back any more, and undo says so before it tries.
+    let error = machine.undo().unwrap_err();
+    assert!(
+        error.to_string().contains("nothing to take back"),
+        "{error}"
+    );
+}
+
+#[test]
 fn copies_by_hand_hold_the_images_that_they_name() {
     let harness = Harness::new();
     let machines = harness.store().home().join("machines");

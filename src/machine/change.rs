@@ -3,6 +3,8 @@
 //! Each one changes one layer, but for rejuvenate and points. The files follow when the edit is
 //! committed; sessions are in [`super::session`], taking back is in [`super::undo`].
 
+use std::collections::BTreeSet;
+
 use super::edit::Edit;
 use super::last::{LastOperation, LayerBefore, Writes as Lost};
 use super::layer::{Head, LayerState, RemovedLayer, Use};
@@ -315,18 +317,18 @@ impl Record {
 
     /// Forgets removed layers that hold nothing a guest wrote and that nothing refers to.
     pub(super) fn forget_removed(&mut self) {
-        let mut needed: Vec<Name> = Vec::new();
-        needed.extend(
-            self.points
-                .iter()
-                .flat_map(|p| &p.layers)
-                .map(|e| e.layer.clone()),
-        );
+        let mut needed = self.needed_aside();
         let last = self.last.iter().flat_map(|last| &last.layers);
         needed.extend(last.map(|before| before.layer.clone()));
-        let staged = self.next.iter().filter_map(|staged| staged.change.layer());
-        needed.extend(staged.cloned());
         self.removed
             .retain(|layer| layer.holds_writes() || needed.contains(layer.name()));
+    }
+
+    /// The layers that points and what is staged go back to, whether they are there or set aside.
+    pub(crate) fn needed_aside(&self) -> BTreeSet<Name> {
+        let points = self.points.iter().flat_map(|point| &point.layers);
+        let points = points.map(|entry| entry.layer.clone());
+        let staged = self.next.iter().filter_map(|staged| staged.change.layer());
+        points.chain(staged.cloned()).collect()
     }
 }

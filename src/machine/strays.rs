@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::files::Files;
 use super::folder::Machine;
+use super::layer::RemovedLayer;
 use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::Name;
@@ -121,13 +122,24 @@ impl Machine {
         Ok(bytes)
     }
 
-    /// Drops every layer that was removed and set aside, with what a guest wrote to it.
+    /// Drops every layer that was removed and set aside, with what a guest wrote to it, but for those
+    /// that are needed. Taking the removal back is then no longer possible.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] while the machine runs.
     pub(crate) fn drop_set_aside(&self) -> Result<()> {
         let mut off = self.lock_off()?;
-        off.record.removed.clear();
+        let needed = off.record.needed_aside();
+        let (stay, gone) = std::mem::take(&mut off.record.removed)
+            .into_iter()
+            .partition(|layer| needed.contains(layer.name()));
+        off.record.removed = stay;
+        let gone: Vec<RemovedLayer> = gone;
+        let is_gone = |name: &Name| gone.iter().any(|layer| layer.name() == name);
+        let last = off.record.last.iter().flat_map(|last| &last.layers);
+        if last.into_iter().any(|before| is_gone(&before.layer)) {
+            off.record.last = None;
+        }
         // Leases that are too many now go with the rest of the pruning.
         self.conclude(&off.record, Ok(()))
     }

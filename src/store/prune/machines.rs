@@ -43,6 +43,21 @@ impl Pruning<'_> {
                 );
                 continue;
             }
+            let needed = record.needed_aside();
+            let (stay, bytes): (Vec<_>, Vec<_>) = bytes
+                .into_iter()
+                .partition(|(layer, _)| needed.contains(layer));
+            for (layer, bytes) in stay {
+                self.spare(
+                    &machine.folder().join("layers").join(layer.as_str()),
+                    bytes,
+                    format!("a point, or a staged change, goes back to the removed layer {layer}"),
+                    format!("stratavm point list {}", machine.name()),
+                );
+            }
+            if bytes.is_empty() {
+                continue;
+            }
             let dropped = match self.mode {
                 PruneMode::DryRun => Ok(()),
                 PruneMode::Remove => machine.drop_set_aside(),

@@ -178,9 +178,12 @@ pub(crate) fn history(context: &Context, args: &History) -> Result<Answer> {
             .map(|undid| format!(" of {undid}"))
             .unwrap_or_default();
         text.push(format!(
-            "last operation: {}{of} {} at {}",
+            "last operation: {}{of}{} at {}",
             last.operation.as_str(),
-            names.join(", "),
+            match names.is_empty() {
+                true => String::new(),
+                false => format!(" {}", names.join(", ")),
+            },
             last.time
         ));
         json!({
