@@ -130,3 +130,8 @@ fn rejuvenate() {
 fn prune() {
     all_in(&Scene::new(&scene::rich()).littered(), vec![Task::Prune]);
 }
+
+#[test]
+fn repair() {
+    all_in(&Scene::new(&scene::rich()).writable(), vec![Task::Repair]);
+}

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use stratavm::image::{AddOptions, Wrap, add};
 use stratavm::linux::FileSystem;
 use stratavm::spec::Role;
-use stratavm::{Ctx, Result, Store};
+use stratavm::store::{FsckMode, FsckOptions};
+use stratavm::{Ctx, Error, ErrorKind, Result, Store};
+use stratavm_disk::fs::{Access, set_access};
 use tempfile::TempDir;
 
 use crate::sim;
+use crate::sim::check;
 use crate::sim::model::{Answer, BLOCKS, Kept, Model, Op, Write};
 use crate::sim::world::World;
 
@@ -29,6 +32,8 @@ pub(crate) enum Task {
     Begin,
     /// What nobody needs is removed.
     Prune,
+    /// The store is checked, and what follows from its records is repaired.
+    Repair,
 }
 
 impl From<Op> for Task {
@@ -59,6 +64,14 @@ impl Task {
             }
             Self::Begin => drop(Store::open(folder.join("begun"))?),
             Self::Prune => world.try_prune()?,
+            Self::Repair => {
+                let options = FsckOptions::default().mode(FsckMode::Repair);
+                let checked = world.store.fsck(&options, &Ctx::none())?;
+                if !checked.is_sound() {
+                    let message = format!("not all was repaired: {:?}", checked.findings);
+                    return Err(Error::new(ErrorKind::Io, message));
+                }
+            }
         }
         Ok(Answer::PLAIN)
     }
@@ -196,6 +209,18 @@ impl Scene {
         for path in left {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "left").unwrap();
+        }
+        self
+    }
+
+    /// The same where somebody may write to what is frozen.
+    pub(crate) fn writable(self) -> Self {
+        let world = World::at(self.folder.path());
+        let heads = check::heads(&world, DESK);
+        for path in check::files(&world.machine_folder(DESK).join("layers")).into_keys() {
+            if !heads.contains(&path) {
+                set_access(&path, Access::Private).unwrap();
+            }
         }
         self
     }
