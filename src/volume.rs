@@ -181,6 +181,8 @@ fn max_file(folder: &Path, holes: Holes) -> Option<u64> {
     // In `linux/magic.h`; FAT's is of every width.
     const MSDOS_SUPER_MAGIC: i64 = 0x4d44;
     const EXFAT_SUPER_MAGIC: i64 = 0x2011_bab0;
+    // Another type on some architectures, this one on most.
+    #[allow(clippy::unnecessary_cast)]
     let kind = rustix::fs::statfs(folder).map(|volume| volume.f_type as i64);
     match kind {
         Ok(MSDOS_SUPER_MAGIC) => Some(SMALL_FILE),
