@@ -10,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use harness::{Content, Harness};
-use stratavm::machine::Kept;
+use stratavm::machine::retention::Retention;
+use stratavm::machine::{Kept, Scope};
 use stratavm::spec::Name;
 use stratavm::store::{LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside};
 use stratavm::{Ctx, ErrorKind};
@@ -41,7 +42,9 @@ fn prune(harness: &Harness) -> Pruned {
     assert_eq!(said.freed, pruned.freed);
     assert!(pruned.failed.is_empty(), "{:?}", pruned.failed);
     for leftover in &pruned.freed {
-        assert!(!leftover.path.exists(), "{leftover:?}");
+        // Of a layer only some files go.
+        let stays = leftover.kind == LeftoverKind::ExpiredRevisions;
+        assert_eq!(leftover.path.exists(), stays, "{leftover:?}");
     }
     assert!(dry(harness).freed.is_empty(), "one prune is enough");
     pruned
@@ -119,6 +122,34 @@ fn images_go_once_no_revision_lies_on_them() {
     let pruned = prune(&harness);
     assert_eq!(kinds(&pruned)["image"], 2);
     harness.check_images();
+}
+
+#[test]
+fn revisions_that_retention_lets_go_are_freed() {
+    let harness = Harness::new();
+    let machine = harness.machine();
+    for byte in 1..4 {
+        harness.run(&[("home", 1, byte)]);
+        machine
+            .rollback(&name("home"), Some(1), Kept::Preserve)
+            .unwrap();
+    }
+    let rule = Retention::new(Some(1), None);
+    machine.set_retention(&Scope::Machine, Some(rule)).unwrap();
+    let dry = harness
+        .store()
+        .prune(&PruneOptions::default(), &Ctx::none())
+        .unwrap();
+    assert_eq!(kinds(&dry), [("expired-revisions", 1)].into());
+    assert!(dry.bytes() > 0);
+    let count = || machine.record().unwrap().layers[2].history.revisions.len();
+    assert_eq!(count(), 4);
+    assert_eq!(prune(&harness).bytes(), dry.bytes());
+    // The current one, which is the clean one, the newest, and the one that undo would go to.
+    assert_eq!(count(), 2);
+    assert_eq!(harness.read("home", 1), Content::Byte(0));
+    machine.undo().unwrap();
+    assert_eq!(harness.read("home", 1), Content::Byte(3));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod create;
 mod discard;
 mod edit;
 pub mod ended;
+mod expire;
 mod files;
 mod folder;
 mod freeze;

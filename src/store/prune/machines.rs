@@ -78,6 +78,39 @@ impl Pruning<'_> {
         Ok(())
     }
 
+    /// Revisions that retention lets go by now. Those of a machine that runs go with its next start.
+    pub(super) fn expired(&mut self) -> Result<()> {
+        for name in self.store.machines()? {
+            self.ctx.check()?;
+            let machine = Machine::new(self.store.clone(), name);
+            // A machine that cannot be read is reported when its files are looked through.
+            let Ok(record) = machine.record() else {
+                continue;
+            };
+            let found = machine.expired(&record).and_then(|expired| {
+                if !expired.is_empty() && self.mode == PruneMode::Remove {
+                    machine.drop_expired()?;
+                }
+                Ok(expired)
+            });
+            match found {
+                Ok(expired) => {
+                    self.found
+                        .freed
+                        .extend(expired.into_iter().map(|expired| super::Leftover {
+                            kind: LeftoverKind::ExpiredRevisions,
+                            path: machine.folder().join("layers").join(expired.layer.as_str()),
+                            reason: format!("retention lets {} revisions go", expired.revisions),
+                            bytes: expired.bytes,
+                        }))
+                }
+                Err(error) if error.kind() == ErrorKind::Busy => {}
+                Err(error) => self.found.failed.push(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Looks through every machine's folder.
     pub(super) fn machines(&mut self) -> Result<()> {
         let machines = self.store.machines_folder();

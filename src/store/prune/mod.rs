@@ -121,6 +121,8 @@ pub enum LeftoverKind {
     LayerFile,
     /// A removed layer that was set aside.
     RemovedLayer,
+    /// Revisions of a layer that retention lets go.
+    ExpiredRevisions,
     /// A file that was to replace another one.
     TemporaryFile,
     /// What a removal that was cut short left.
@@ -139,6 +141,7 @@ impl LeftoverKind {
             Self::UnfinishedMachine => "unfinished-machine",
             Self::LayerFile => "layer-file",
             Self::RemovedLayer => "removed-layer",
+            Self::ExpiredRevisions => "expired-revisions",
             Self::TemporaryFile => "temporary-file",
             Self::HalfRemoved => "half-removed",
         }
@@ -179,6 +182,7 @@ impl Store {
         };
         // Changes of single machines come first: they take their locks before the store's.
         pruning.set_aside(options.set_aside)?;
+        pruning.expired()?;
         let _alone = match FileLock::exclusive(&self.lock_path()) {
             Ok(lock) => Some(lock),
             // Where nothing can be written, nothing changes meanwhile either.
