@@ -15,7 +15,7 @@ use crate::chain::{Chain, DiskName, Family, Member, MemberFile, MemberRole, Sour
 use crate::error::{Error, Result};
 use crate::identity::{Identity, LinkId};
 use crate::image::ImageDigest;
-use crate::resolved::{Paths, relative_path};
+use crate::resolved::{Paths, relative_path, slash_path};
 use crate::spec::Controller;
 
 /// Bytes in a sector.
@@ -27,6 +27,16 @@ pub(crate) struct ImageRef {
     pub(crate) digest: ImageDigest,
     /// Path and sectors of each extent, in order.
     pub(crate) extents: Vec<(PathBuf, u64)>,
+    pub(crate) reach: Reach,
+}
+
+/// How descriptors name an image's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// From their own folder on: image and machine move together.
+    Relative,
+    /// From the root on: the image lies in a folder of its own, perhaps on another volume.
+    Absolute,
 }
 
 impl ImageRef {
@@ -221,7 +231,10 @@ impl DiskLayout<'_> {
                     );
                 }
                 Ok(FlatExtent {
-                    file: relative_path(&folder, path),
+                    file: match image.reach {
+                        Reach::Relative => relative_path(&folder, path),
+                        Reach::Absolute => slash_path(path),
+                    },
                     sectors: *sectors,
                     offset: 0,
                 })

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hypervisor::Hypervisor;
 use crate::identity::Identity;
 use crate::image::{ImageDigest, PartitionMeta, inspect};
-use crate::layout::{DeltaRef, DiskLayout, ImageRef, Making};
+use crate::layout::{DeltaRef, DiskLayout, ImageRef, Making, Reach};
 use crate::linux::{ManifestLine, SessionDisk};
 use crate::machine::{Freshness, blank, check_ids, digest_of, manifest_line, medium};
 use crate::resolved::{Paths, Resolved, ResolvedDisk};
@@ -223,6 +223,7 @@ fn look_up(
                 image: ImageRef {
                     digest: image.meta.digest,
                     extents: image.extents(),
+                    reach: Reach::Relative,
                 },
                 blank: None,
                 partitions: image.meta.partitions,
@@ -235,6 +236,7 @@ fn look_up(
                 image: ImageRef {
                     digest: blank.digest,
                     extents: vec![(std::path::PathBuf::new(), blank.size / SECTOR)],
+                    reach: Reach::Relative,
                 },
                 blank: Some(ImageSpec::Raw(RawSpec {
                     size: blank.size,
@@ -259,6 +261,7 @@ fn in_place(path: &Path, ctx: &Ctx) -> Result<PreviewImage> {
         image: ImageRef {
             digest,
             extents: vec![(path.to_owned(), found.size / SECTOR)],
+            reach: Reach::Relative,
         },
         blank: None,
         partitions: found.partitions,

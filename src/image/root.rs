@@ -39,6 +39,8 @@ pub struct Image {
     pub meta: ImageMeta,
     /// The folder that holds its files.
     pub folder: PathBuf,
+    /// Where its leases are, if the store that it was found by cannot write to that folder.
+    pub(crate) elsewhere: Option<PathBuf>,
 }
 
 /// What [`ImageRoot::verify`] found.
@@ -204,7 +206,11 @@ impl ImageRoot {
             let message = format!("key digest names {}, the folder {digest}", meta.digest);
             return Err(Error::new(ErrorKind::Malformed, message).at(path));
         }
-        Ok(Some(Image { meta, folder }))
+        Ok(Some(Image {
+            meta,
+            folder,
+            elsewhere: None,
+        }))
     }
 }
 
@@ -236,13 +242,18 @@ impl Image {
         if !self.add_lease_unflushed(machine)? {
             return Ok(());
         }
-        fsync_dir(&self.folder.join(LEASES))?;
-        Ok(fsync_dir(&self.folder)?)
+        let holder = self.leases_folder();
+        fsync_dir(&holder.join(LEASES))?;
+        Ok(fsync_dir(holder)?)
     }
 
     /// As [`add_lease`](Self::add_lease), for a caller who flushes. Answers whether it is new.
     pub(crate) fn add_lease_unflushed(&self, machine: Uuid) -> Result<bool> {
-        let leases = self.folder.join(LEASES);
+        let holder = self.leases_folder();
+        if self.elsewhere.is_some() {
+            crate::store::make_private_dir(holder)?;
+        }
+        let leases = holder.join(LEASES);
         let failed = |error| Error::io("the image cannot be reserved", &leases, error);
         let lease = leases.join(machine.to_string());
         refuse_link(&leases)?;
@@ -263,12 +274,24 @@ impl Image {
         Ok(true)
     }
 
+    /// The folder that the leases lie in: the image's own, or one of the store for an image that
+    /// the store may not write to.
+    pub(crate) fn leases_folder(&self) -> &Path {
+        self.elsewhere.as_deref().unwrap_or(&self.folder)
+    }
+
+    /// Whether the image lies in a root that is only read.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
     /// Forgets that a machine refers to the image; nothing happens if it does not.
     ///
     /// # Errors
     /// What the operating system reports.
     pub fn remove_lease(&self, machine: Uuid) -> Result<()> {
-        let leases = self.folder.join(LEASES);
+        let leases = self.leases_folder().join(LEASES);
         refuse_link(&leases)?;
         let lease = leases.join(machine.to_string());
         remove_file(&lease).map_err(|error| error.during("the image cannot be released"))
@@ -279,7 +302,7 @@ impl Image {
     /// # Errors
     /// What the operating system reports.
     pub fn leases(&self) -> Result<Vec<Uuid>> {
-        Self::leases_in(&self.folder)
+        Self::leases_in(self.leases_folder())
     }
 
     /// The lease of a machine on the image in `folder`.

@@ -250,7 +250,12 @@ impl Staging {
             };
         }
         fsync_dir(root.folder())?;
-        Ok((Image { meta, folder }, true))
+        let image = Image {
+            meta,
+            folder,
+            elsewhere: None,
+        };
+        Ok((image, true))
     }
 
     fn write_meta(&self, meta: &ImageMeta) -> Result<()> {

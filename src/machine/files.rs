@@ -18,7 +18,7 @@ use crate::chain::{DiskName, Family, MemberFile, Source};
 use crate::error::{Error, Result};
 use crate::hypervisor::Product;
 use crate::image::ImageDigest;
-use crate::layout::{DeltaRef, DiskLayout, FrozenRef, ImageRef};
+use crate::layout::{DeltaRef, DiskLayout, FrozenRef, ImageRef, Reach};
 use crate::resolved::Paths;
 use crate::spec::{Controller, Name, Size, Writes};
 use crate::store::{make_private_dir, remove_file, sync_dir};
@@ -83,9 +83,14 @@ impl<'a> Files<'a> {
         if let Some(found) = self.images.borrow().get(digest) {
             return Ok(found.clone());
         }
+        let image = self.machine.store().image(digest)?;
         let found = ImageRef {
             digest: *digest,
-            extents: self.machine.store().image(digest)?.extents(),
+            extents: image.extents(),
+            reach: match image.is_elsewhere() {
+                true => Reach::Absolute,
+                false => Reach::Relative,
+            },
         };
         self.images.borrow_mut().insert(*digest, found.clone());
         Ok(found)

@@ -11,6 +11,7 @@ mod lock;
 mod prune;
 mod references;
 mod remove;
+mod roots;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ pub struct Store {
     home: PathBuf,
     images: ImageRoot,
     volume: Volume,
+    /// Folders of images that are only read.
+    roots: Vec<PathBuf>,
 }
 
 /// As long as this lives, no image of the store is freed; see [`Store::hold_images`].
@@ -59,6 +62,9 @@ pub struct ImagesHeld {
 #[serde(rename_all = "kebab-case")]
 struct StoreRecord {
     format: Format,
+    /// Folders of images beside the store's own: absolute paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    image_roots: Vec<String>,
     #[serde(flatten)]
     unknown: Unknown,
 }
@@ -82,13 +88,17 @@ impl Store {
             .iter()
             .try_for_each(|folder| refuse_link(&home.join(folder)))?;
         let record = home.join("store.json");
-        match read_small(&record, MAX_LEN as u64) {
+        let roots = match read_small(&record, MAX_LEN as u64) {
             Ok(bytes) => {
-                format::parse::<StoreRecord>(&bytes, KIND).map_err(|error| error.at(&record))?;
+                let found = format::parse::<StoreRecord>(&bytes, KIND);
+                found.map_err(|error| error.at(&record))?.image_roots
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Self::begin(&home, &record)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Self::begin(&home, &record)?;
+                Vec::new()
+            }
             Err(error) => return Err(error),
-        }
+        };
         let volume = match crate::volume::probe(&home) {
             // A full store can still be looked at, and things be deleted from it; one that nothing
             // can be written to can be looked at.
@@ -108,6 +118,7 @@ impl Store {
             home,
             images,
             volume,
+            roots: roots.into_iter().map(PathBuf::from).collect(),
         })
     }
 
@@ -117,6 +128,7 @@ impl Store {
         make_private_dir(&home.join("machines"))?;
         let fresh = StoreRecord {
             format: Format::new(KIND),
+            image_roots: Vec::new(),
             unknown: Unknown::new(),
         };
         let bytes = format::to_bytes(&fresh)?;
@@ -157,14 +169,12 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it is not in the store, or what is wrong with it.
     pub fn image(&self, digest: &ImageDigest) -> Result<Image> {
-        self.images.find(digest)?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("image {digest} is not in the store"),
-            )
-            .at(self.images.folder())
-            .next("stratavm image add FILE")
-        })
+        match self.images.find(digest)? {
+            Some(image) => Ok(image),
+            None => self
+                .find_elsewhere(digest)?
+                .ok_or_else(|| self.no_image(digest)),
+        }
     }
 
     /// The machine called `name`.

@@ -68,6 +68,14 @@ impl Harness {
         )
     }
 
+    /// The same, its store opened anew.
+    pub(crate) fn reopened(self) -> Self {
+        Self {
+            store: Store::open(self.store.home()).unwrap(),
+            ..self
+        }
+    }
+
     /// The same machine on a volume of another kind.
     pub(crate) fn on_volume(self, volume: Volume) -> Self {
         Self {
