@@ -2,7 +2,12 @@
 //! loop device, by the kernel or by FUSE; where neither can, the report says so.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 #[path = "common/machine.rs"]
 mod harness;
