@@ -197,8 +197,10 @@ impl Edit<'_> {
         done.preserved = preserved;
         let aside = self.record.removed.last();
         if aside.is_some_and(RemovedLayer::holds_writes) {
-            done.notes
-                .push("what the guest wrote to it is kept aside".to_owned());
+            done.notes.push(format!(
+                "what the guest wrote to it is kept aside: stratavm add {} --back {layer}",
+                self.record.name
+            ));
         }
         self.remember(OperationKind::Remove, vec![before]);
         Ok(done)
