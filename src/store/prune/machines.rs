@@ -78,7 +78,8 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    /// Revisions that retention lets go by now. Those of a machine that runs go with its next start.
+    /// Revisions that retention lets go by now. Those of a machine that runs, or is
+    /// suspended, go with its next start.
     pub(super) fn expired(&mut self) -> Result<()> {
         for name in self.store.machines()? {
             self.ctx.check()?;
@@ -104,7 +105,7 @@ impl Pruning<'_> {
                             bytes: expired.bytes,
                         }))
                 }
-                Err(error) if error.kind() == ErrorKind::Busy => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Suspended) => {}
                 Err(error) => self.found.failed.push(error),
             }
         }
