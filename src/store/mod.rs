@@ -126,6 +126,12 @@ impl Store {
     fn begin(home: &Path, record: &Path) -> Result<()> {
         make_private_dir(&home.join("images"))?;
         make_private_dir(&home.join("machines"))?;
+        // Their names before that of the file which says that they are there.
+        sync_dir(home)?;
+        if let Some(above) = home.parent() {
+            // A folder that may not be read cannot be flushed either.
+            drop(sync_dir(above));
+        }
         let fresh = StoreRecord {
             format: Format::new(KIND),
             image_roots: Vec::new(),
