@@ -167,12 +167,13 @@ impl Home {
         parse_console(&std::fs::read(self.machine(name).join("console.log")).unwrap_or_default())
     }
 
-    /// Every file of the store with its content, but for locks, which are empty.
+    /// Every file of the store with its content, but for locks and consoles that are empty: a start
+    /// makes both before anything can fail.
     pub(crate) fn snapshot(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = tree(&self.store);
-        files.retain(|path, _| {
-            path.file_name()
-                .is_none_or(|n| !n.as_encoded_bytes().ends_with(b"lock"))
+        files.retain(|path, content| {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            !name.ends_with(b"lock") && (name != b"console.log" || !content.is_empty())
         });
         files
     }
