@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::record::RunRecord;
 use super::run::{RunEnd, escape};
 use crate::error::{ErrorKind, Result};
+use crate::format::Unknown;
 use crate::hypervisor::Product;
 use crate::timestamp::Timestamp;
 
@@ -28,6 +29,9 @@ pub struct EndRecord {
     /// What was seen, in words that are safe for a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Keys of newer versions, kept as they are.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// How a run ended.
@@ -113,6 +117,7 @@ impl EndRecord {
             boots: run.boots,
             how,
             detail,
+            unknown: Unknown::new(),
         }
     }
 }
