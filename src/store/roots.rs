@@ -84,6 +84,49 @@ impl Store {
         Ok(record.image_roots.into_iter().map(PathBuf::from).collect())
     }
 
+    /// Every image that machines of this store can use: its own first, then those of the other roots, a
+    /// damaged one as its error. A folder that is not there holds none.
+    ///
+    /// # Errors
+    /// What the file system says of the store's own folder.
+    pub fn all_images(&self) -> Result<Vec<Result<Image>>> {
+        let mut found = self.images.list()?;
+        for folder in &self.roots {
+            let Ok(root) = ImageRoot::open(folder) else {
+                continue;
+            };
+            match root.list() {
+                Ok(images) => found.extend(
+                    images
+                        .into_iter()
+                        .map(|image| image.map(|image| self.mark_elsewhere(image))),
+                ),
+                Err(error) => found.push(Err(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The folder of images that holds this one now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is nowhere.
+    pub fn root_of(&self, digest: &ImageDigest) -> Result<ImageRoot> {
+        let name = format!("sha256c-{}", digest.hex());
+        let folders = self.roots.iter().map(PathBuf::as_path);
+        let mut folders = [self.images.folder()].into_iter().chain(folders);
+        match folders.find(|folder| folder.join(&name).is_dir()) {
+            Some(folder) => ImageRoot::open(folder),
+            None => Err(self.no_image(digest)),
+        }
+    }
+
+    fn mark_elsewhere(&self, mut image: Image) -> Image {
+        let name = format!("sha256c-{}", image.meta.digest.hex());
+        image.elsewhere = Some(self.home.join(LEASES).join(name));
+        image
+    }
+
     /// An image of another root.
     pub(super) fn find_elsewhere(&self, digest: &ImageDigest) -> Result<Option<Image>> {
         for folder in &self.roots {
@@ -91,10 +134,8 @@ impl Store {
             let Ok(root) = ImageRoot::open(folder) else {
                 continue;
             };
-            if let Some(mut image) = root.find(digest)? {
-                let name = format!("sha256c-{}", digest.hex());
-                image.elsewhere = Some(self.home.join(LEASES).join(name));
-                return Ok(Some(image));
+            if let Some(image) = root.find(digest)? {
+                return Ok(Some(self.mark_elsewhere(image)));
             }
         }
         Ok(None)

@@ -202,6 +202,22 @@ pub(crate) enum Image {
     /// Read an image again and compare it with its digest.
     #[command(after_help = "Example:\n  stratavm image verify sha256c:5f0d...")]
     Verify(ImageVerify),
+    /// Show or change the other folders, only read, that images are looked for in.
+    #[command(after_help = "Examples:
+  stratavm image roots
+  stratavm image roots --add /mnt/company/images
+  stratavm image roots --remove /mnt/company/images")]
+    Roots(ImageRoots),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageRoots {
+    /// Look for images in this folder too, from now on.
+    #[arg(long, value_name = "DIR", conflicts_with = "remove")]
+    pub(crate) add: Option<PathBuf>,
+    /// Look for images in this folder no more.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) remove: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use stratavm::Result;
 use stratavm::image::{AddOptions, Change, Image, OddSize, Outcome as Adding, Wrap, add};
 use stratavm::linux::FileSystem as Fs;
 
-use crate::cli::{FileSystem, Image as Command, ImageAdd, ImageVerify};
+use crate::cli::{FileSystem, Image as Command, ImageAdd, ImageRoots, ImageVerify};
 use crate::context::Context;
 use crate::output::{Answer, Outcome, bytes, table};
 
@@ -14,6 +14,7 @@ pub(crate) fn image(context: &Context, command: &Command) -> Result<Answer> {
         Command::Add(args) => add_image(context, args),
         Command::List => list(context),
         Command::Verify(args) => verify(context, args),
+        Command::Roots(args) => roots(context, args),
     }
 }
 
@@ -84,7 +85,7 @@ fn as_json(image: &Image) -> Result<Value> {
 
 fn list(context: &Context) -> Result<Answer> {
     let (mut rows, mut images, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-    for found in context.store()?.images().list()? {
+    for found in context.store()?.all_images()? {
         // A damaged image is listed with what is wrong; it does not hide the others.
         match found {
             Ok(image) => {
@@ -114,17 +115,40 @@ fn list(context: &Context) -> Result<Answer> {
     ))
 }
 
+fn roots(context: &Context, args: &ImageRoots) -> Result<Answer> {
+    let mut store = context.store()?;
+    if let Some(folder) = &args.add {
+        store.add_image_root(folder)?;
+    }
+    if let Some(folder) = &args.remove {
+        store.remove_image_root(folder)?;
+    }
+    let (mut rows, mut roots) = (Vec::new(), Vec::new());
+    for folder in store.image_roots() {
+        let there = folder.is_dir();
+        let shown = folder.display().to_string();
+        let state = if there {
+            "there"
+        } else {
+            "not there: is its volume mounted?"
+        };
+        rows.push(vec![crate::output::line(&shown), state.to_owned()]);
+        roots.push(json!({"folder": shown, "there": there}));
+    }
+    let text = if rows.is_empty() {
+        "images are looked for in the store alone".to_owned()
+    } else {
+        table(&["FOLDER", "STATE"], &rows)
+    };
+    Ok(Answer::new(text, json!({"roots": roots})))
+}
+
 fn verify(context: &Context, args: &ImageVerify) -> Result<Answer> {
     let store = context.store()?;
     // A missing image is an error; a changed one is the answer.
-    if store
-        .images()
-        .find(&args.digest)
-        .is_ok_and(|found| found.is_none())
-    {
-        store.image(&args.digest)?;
-    }
-    let verified = store.images().verify(&args.digest, context.cancellable())?;
+    let verified = store
+        .root_of(&args.digest)?
+        .verify(&args.digest, context.cancellable())?;
     let changed = verified.changed.iter().map(|extent| {
         let change = match &extent.change {
             Change::Missing => "missing".to_owned(),

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use stratavm::testkit::guest::BootSector;
 
-use crate::bench::{Home, MIB};
+use crate::bench::{Home, MIB, tree};
 
 #[test]
 fn an_image_is_added_once_listed_and_verified() {
@@ -30,6 +30,48 @@ fn an_image_is_added_once_listed_and_verified() {
     assert!(
         home.text(&["image", "add", "b.raw"])
             .contains("was there already")
+    );
+}
+
+#[test]
+fn images_of_a_folder_beside_the_store_are_found_and_only_read() {
+    let home = Home::new();
+    home.disk("a.raw", 2, None, "content");
+    let added = home.ok("image-add", &["image", "add", "a.raw"]);
+    let digest = added["digest"].as_str().unwrap();
+    let company = home.folder().join("company");
+    fs::rename(home.store().join("images"), &company).unwrap();
+    let path = company.to_str().unwrap();
+    let missing = home.fails(&["image", "verify", digest]);
+    assert_eq!(missing.kind, "not-found");
+
+    let noted = home.ok("image-roots", &["image", "roots", "--add", path]);
+    assert_eq!(noted["roots"][0]["there"], true, "{noted}");
+    let before = tree(&company);
+    let list = home.ok("image-list", &["image", "list"]);
+    let folder = list["images"][0]["folder"].as_str().unwrap();
+    assert!(folder.starts_with(path), "{list}");
+    home.ok("image-verify", &["image", "verify", digest]);
+    assert_eq!(
+        home.fails(&["image", "roots", "--add", path]).kind,
+        "exists"
+    );
+
+    let away = home.folder().join("away");
+    fs::rename(&company, &away).unwrap();
+    let gone = home.ok("image-roots", &["image", "roots"]);
+    assert_eq!(gone["roots"][0]["there"], false, "{gone}");
+    let missing = home.fails(&["image", "verify", digest]);
+    assert!(missing.next.contains("mount"), "{missing:?}");
+    fs::rename(&away, &company).unwrap();
+    assert!(tree(&company) == before, "the folder was changed");
+
+    home.ok("image-roots", &["image", "roots", "--remove", path]);
+    let list = home.ok("image-list", &["image", "list"]);
+    assert!(list["images"].as_array().unwrap().is_empty(), "{list}");
+    assert_eq!(
+        home.fails(&["image", "roots", "--remove", path]).kind,
+        "not-found"
     );
 }
 
