@@ -56,12 +56,16 @@ pub(crate) fn read_header(file: &ImageFile) -> Result<SparseHeader> {
     Ok(header)
 }
 
+/// A NUL and what can be left of a longer text: a CID has 1 to 8 digits, so that texts differ by 7 bytes at most.
+const MAX_LEFT: usize = 7;
+
 /// Reads a file that is a text descriptor.
 pub(crate) fn read_text_descriptor(file: &ImageFile) -> Result<Descriptor> {
     Descriptor::parse(&read_text(file)?, file.path())
 }
 
-/// The text of a descriptor, without the NULs that QEMU 7 fills it up with to 10 KiB when it renews the CID.
+/// The text of a descriptor, without what QEMU leaves behind it when it renews the CID: NULs up to 10 KiB, and where the
+/// new CID has fewer digits, the last bytes of the longer text (`block/vmdk.c`, `vmdk_write_cid`).
 pub(crate) fn read_text(file: &ImageFile) -> Result<Vec<u8>> {
     if file.len() > MAX_DESCRIPTOR as u64 {
         return Err(
@@ -71,10 +75,76 @@ pub(crate) fn read_text(file: &ImageFile) -> Result<Vec<u8>> {
     }
     let mut text = vec![0; file.len() as usize];
     file.read_exact_at(&mut text, 0)?;
-    if let Some(end) = text.iter().position(|b| *b == 0)
-        && text[end..].iter().all(|b| *b == 0)
-    {
-        text.truncate(end);
+    if let Some(end) = text.iter().position(|b| *b == 0) {
+        let (kept, rest) = text.split_at(end);
+        let (left, filled) = rest.split_at(rest.len().min(MAX_LEFT));
+        let mut pieces = left.split(|b| *b == 0);
+        // Anything else was hidden there by somebody.
+        if filled.iter().all(|b| *b == 0) && pieces.all(|piece| kept.ends_with(piece)) {
+            text.truncate(end);
+        }
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TEXT: &str = "# Disk DescriptorFile\nversion=1\nCID=0badcafe\nparentCID=ffffffff\n\
+                        createType=\"twoGbMaxExtentSparse\"\n\nRW 2048 SPARSE \"a-s001.vmdk\"\n\n\
+                        ddb.virtualHWVersion = \"4\"\n";
+
+    /// What QEMU does: reads up to the first NUL, writes the CID without leading zeros and the rest behind it.
+    fn renewed_by_qemu(file: &mut [u8], cid: u32) {
+        let end = file.iter().position(|b| *b == 0).unwrap();
+        let text = std::str::from_utf8(&file[..end]).unwrap();
+        let (before, after) = text.split_once("CID=").unwrap();
+        let (_, after) = after.split_once('\n').unwrap();
+        let new = format!("{before}CID={cid:x}\n{after}\0");
+        file[..new.len()].copy_from_slice(new.as_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Result<Descriptor> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.vmdk");
+        std::fs::write(&path, bytes).unwrap();
+        read_text_descriptor(&ImageFile::open(&path)?)
+    }
+
+    #[test]
+    fn what_qemu_leaves_behind_a_text_that_shrank_is_passed_by() {
+        for cids in [
+            &[0x00ca_fe01][..],
+            &[1],
+            &[0xcafe, 7],
+            &[7, 0xcafe],
+            &[0xca_fe01, 0xcafe, 3, 0x1bad_cafe],
+        ] {
+            let mut file = TEXT.as_bytes().to_vec();
+            file.resize(20 * 512, 0);
+            for cid in cids {
+                renewed_by_qemu(&mut file, *cid);
+                let found = read(&file).unwrap();
+                assert_eq!(found.cid.get(), *cid, "{cids:x?}");
+                assert_eq!(found.sectors(), 2048);
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_behind_a_nul_is_refused() {
+        for hidden in [
+            "\0x",
+            "\0\"3\"\n",
+            "\0\0\0\0\0\0\0\n",
+            "\0RW 2048 SPARSE \"b.vmdk\"\n",
+        ] {
+            let mut file = format!("{TEXT}{hidden}").into_bytes();
+            file.resize(20 * 512, 0);
+            let error = read(&file).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Malformed, "{hidden:?}");
+        }
+    }
 }
