@@ -142,8 +142,14 @@ impl Running for Over {
 }
 
 /// A machine with two frozen revisions and a written head of `home`, on each product of its family.
-fn add(machines: &mut Machines, store: &Store, folder: &Path, family: Family, products: &[&str]) {
-    let text = SPEC.replace("MACHINE", family.as_str());
+fn add(
+    machines: &mut Machines,
+    (store, name): (&Store, &str),
+    folder: &Path,
+    family: Family,
+    products: &[&str],
+) {
+    let text = SPEC.replace("MACHINE", name);
     let spec = VmSpec::from_toml(&text, "revisions").unwrap();
     let options = CreateOptions::default().family(family);
     let machine = store.create(&spec, folder, &options, &Ctx::none()).unwrap();
@@ -185,12 +191,31 @@ static STORED: LazyLock<Machines> = LazyLock::new(|| {
     fs::write(folder.join("seed 1.raw"), content(0)).unwrap();
     add(
         &mut machines,
-        &store,
+        (&store, "vmdk"),
         &folder,
         Family::Vmdk,
         &["vmware", "virtualbox", "qemu"],
     );
-    add(&mut machines, &store, &folder, Family::Hds, &["parallels"]);
+    add(
+        &mut machines,
+        (&store, "hds"),
+        &folder,
+        Family::Hds,
+        &["parallels"],
+    );
+    // The same where files end early: images and heads in extents of at most 3 MiB.
+    let store = Store::open(folder.join("small files")).unwrap();
+    let mut volume = store.volume().clone();
+    volume.max_file = Some(4 * MIB as u64 - 1);
+    let store = store.with_volume(volume);
+    let products = ["vmware", "virtualbox", "qemu"];
+    add(
+        &mut machines,
+        (&store, "split"),
+        &folder,
+        Family::Vmdk,
+        &products,
+    );
     machines
 });
 
@@ -215,4 +240,32 @@ fn chains() {
         depths.max() >= Some(4),
         "an image or its descriptor, two revisions, a head"
     );
+}
+
+/// Extents are the descriptor's affair: a configuration that named one would attach a part as a disk.
+#[test]
+fn configurations_name_no_extents() {
+    let mut split = 0;
+    for one in &STORED.translated {
+        let members = one
+            .machine
+            .disks
+            .iter()
+            .flat_map(|disk| &disk.chain.members);
+        for member in members.filter(|member| !member.extents.is_empty()) {
+            split += 1;
+            for extent in &member.extents {
+                let name = extent.path.file_name().unwrap().to_str().unwrap();
+                let mut texts = one.plan.argv.clone();
+                let entry = one.plan.entry.iter();
+                texts.extend(entry.map(|path| fs::read_to_string(path).unwrap()));
+                assert!(
+                    !texts.iter().any(|text| text.contains(name)),
+                    "{name}: {texts:?}"
+                );
+            }
+        }
+    }
+    // For each of three products: the head of os, two revisions of home and its head.
+    assert!(STORED.translated.is_empty() || split == 3 * 4, "{split}");
 }
