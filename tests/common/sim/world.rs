@@ -189,7 +189,7 @@ impl World {
 
     /// What is asked of a running machine waits for its next start, which the model does not know: it is kept away
     /// from here, and told that the machine is busy.
-    fn gate(&self, name: &Name, op: &Op) -> Result<File> {
+    fn gate(&self, name: &Name, op: &Op) -> Result<Gate> {
         // The folder itself: on a full volume there is no room for a file.
         let file = File::open(self.machine_folder(name.as_str()))
             .map_err(|_| Error::new(ErrorKind::NotFound, "the machine was deleted"))?;
@@ -198,7 +198,8 @@ impl World {
             _ => file.try_lock_shared(),
         };
         let busy = |_| Error::new(ErrorKind::Busy, "the machine runs").next("wait");
-        taken.map(|()| file).map_err(busy)
+        taken.map_err(busy)?;
+        Ok(Gate(file))
     }
 
     pub(crate) fn spec(&self, name: &Name) -> VmSpec {
@@ -226,6 +227,15 @@ impl World {
     pub(crate) fn assert_unviolated(&self) {
         let violations = self.violations.lock().unwrap();
         assert!(violations.is_empty(), "{violations:?}");
+    }
+}
+
+/// Let go of by name: a child that another thread forks meanwhile holds the file open until it runs its program.
+struct Gate(File);
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }
 
