@@ -480,21 +480,19 @@ impl Model {
     }
 
     /// The same after a power cut, if the heads of layers that discard were made shortly before.
-    pub(crate) fn unsure(mut self) -> Self {
-        for layer in self.layers.iter_mut().flatten() {
-            if !layer.role().keeps() {
-                layer.head = Head::Unsure;
-            }
-        }
-        self
+    pub(crate) fn unsure(self) -> Self {
+        self.with_discarded(Head::Unsure)
     }
 
     /// The same after a run that nobody ended: heads of layers that discard are not to be relied on.
-    pub(crate) fn torn(mut self) -> Self {
-        for layer in self.layers.iter_mut().flatten() {
-            if !layer.role().keeps() {
-                layer.head = Head::Torn;
-            }
+    pub(crate) fn torn(self) -> Self {
+        self.with_discarded(Head::Torn)
+    }
+
+    fn with_discarded(mut self, head: Head) -> Self {
+        let layers = self.layers.iter_mut().flatten();
+        for layer in layers.filter(|layer| !layer.role().keeps()) {
+            layer.head = head;
         }
         self
     }

@@ -76,10 +76,6 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<(), Error> {
         let what = format!("{what}: each of {most}");
         let among = format!("each of {}", counts[0]);
         report.push(Row::ratio(&what, place, *last, &among, *first, LINEAR));
-        println!(
-            "bench: {operation} {:?}",
-            times.iter().map(|t| show(*t)).collect::<Vec<_>>()
-        );
     }
     for (count, bytes) in counts.iter().zip(&bytes) {
         let what = format!("bytes of each of {count} machines of 9 layers");
@@ -107,11 +103,6 @@ fn sizes(place: &Place, report: &mut Report) -> Result<(), Error> {
         made.map_err(|error| Error::new(error.to_string()))?;
     }
     let directories = begun.elapsed();
-    println!(
-        "bench: create by size {:?}, {}",
-        times.iter().map(|t| show(*t)).collect::<Vec<_>>(),
-        ratio(times[1], times[0])
-    );
     report.push(Row::ratio(
         &format!(
             "create, one by one, of a machine of 9 layers of 1 TiB, less 256 KiB of grain directories for each ({})",
