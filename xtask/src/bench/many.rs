@@ -13,7 +13,7 @@ use stratavm::{Ctx, State, Store, Vm, block_on};
 
 use super::data::{self, GIB};
 use super::machine::{self, failed, from_image, name};
-use super::measure::{ratio, show};
+use super::measure::show;
 use super::memory;
 use super::place::{Kind, Place};
 use super::report::{Report, Row};
