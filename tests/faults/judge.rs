@@ -48,13 +48,22 @@ pub(crate) fn heads(folder: &Path, world: &World) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Files that the task has no business with are byte for byte what they were; those of the layers it is about may be
+/// What an operation may do to files that are there.
+pub(crate) struct May<'a> {
+    /// It may remove files of these layers, and edit those of their heads that it freezes.
+    pub(crate) touch: &'a dyn Fn(&str) -> bool,
+    pub(crate) freeze: bool,
+    /// It may remove images that nobody needs, and what was left behind.
+    pub(crate) free: bool,
+}
+
+/// Files that an operation has no business with are byte for byte what they were; those of the layers it is about may be
 /// gone, and differ only if they are a head that it freezes.
 pub(crate) fn others_are_unchanged(
     before: &Files,
     heads: &BTreeSet<PathBuf>,
     after: &Files,
-    task: &Task,
+    may: &May<'_>,
 ) -> Result<()> {
     for (path, bytes) in before {
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
@@ -71,16 +80,16 @@ pub(crate) fn others_are_unchanged(
             | ["home", "machines", ".ids", _]
             | ["home", "images", _, "leases", _] => continue,
             ["home", "machines", DESK, "layers", "home", "head-99.vmdk"] => true,
-            ["home", "machines", DESK, "layers", layer, _] => task.touches(layer),
-            ["home", "images", ..] => matches!(task, Task::Prune),
+            ["home", "machines", DESK, "layers", layer, _] => (may.touch)(layer),
+            ["home", "images", ..] => may.free,
             // What the scene was littered with.
             ["home", "machines", ".gone-1", ..]
-            | ["home", "machines", DESK, ".stratavm-tmp-1-0"] => matches!(task, Task::Prune),
+            | ["home", "machines", DESK, ".stratavm-tmp-1-0"] => may.free,
             _ => false,
         };
         match after.get(path) {
             Some(found) if found == bytes => {}
-            Some(_) if may_go && task.freezes() && heads.contains(path) => {}
+            Some(_) if may_go && may.freeze && heads.contains(path) => {}
             Some(_) => return Err(format!("{} differs", path.display())),
             None if may_go => {}
             None => return Err(format!("{} is gone", path.display())),
@@ -179,15 +188,21 @@ pub(crate) fn goes_on(
         return Err(format!("{next:?} then: {answer:?}"));
     }
     check::machine(world, DESK, &model).map_err(|why| format!("{next:?} then: {why}"))?;
-    for store in ["home", "begun"].map(|store| folder.join(store)) {
-        age(&store);
-        age(&store.join("machines/.ids"));
-    }
-    world.prune().map_err(|why| format!("prune then: {why}"))?;
+    prune(folder, world)?;
     if let Task::Begin = task {
         world.elsewhere(folder.join("begun")).prune()?;
     }
     check::machine(world, DESK, &model).map_err(|why| format!("prune then: {why}"))
+}
+
+/// Removes what nobody needs, as if all who could be at work had ended long ago.
+pub(crate) fn prune(folder: &Path, world: &World) -> Result<()> {
+    for store in ["home", "begun"].map(|store| folder.join(store)) {
+        age(&store);
+        age(&store.join("machines/.ids"));
+    }
+    let freed = world.prune();
+    freed.map(drop).map_err(|why| format!("prune then: {why}"))
 }
 
 /// Makes temporary things in `folder` those of a process that ended long ago: prune leaves alone what may be somebody's.

@@ -5,7 +5,7 @@ use std::fs;
 use stratavm::ErrorKind;
 use stratavm::testkit::fault::{Failure, Fault, Faults, Lost, Then};
 
-use crate::judge::{self, Again, Files};
+use crate::judge::{self, Again, Files, May};
 use crate::report;
 use crate::scene::{Scene, Task};
 use crate::sim::draw::Draw;
@@ -138,7 +138,12 @@ fn trial(scene: &Scene, task: &Task, at: usize, blow: Blow, clean: &Files) -> Re
     };
     let which = judge::which(&world, &candidates).map_err(context)?;
     let now = judge::files(folder);
-    judge::others_are_unchanged(&before, &heads, &now, task).map_err(context)?;
+    let may = May {
+        touch: &|layer| task.touches(layer),
+        freeze: task.freezes(),
+        free: matches!(task, Task::Prune),
+    };
+    judge::others_are_unchanged(&before, &heads, &now, &may).map_err(context)?;
     if task.adds_image() {
         judge::images_are_intact(&world).map_err(context)?;
     }
