@@ -15,6 +15,7 @@ mod edit;
 pub mod ended;
 mod expire;
 mod files;
+mod flush;
 mod folder;
 mod freeze;
 pub(crate) mod inspect;

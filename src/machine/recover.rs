@@ -119,10 +119,7 @@ impl Machine {
                 Ok(Recovered::Off)
             }
             State::Suspended => {
-                self.note_run(|run| {
-                    run.phase = RunPhase::Suspended;
-                    run.endpoint = Some(endpoint);
-                })?;
+                self.note_suspended(&run, Some(endpoint))?;
                 Ok(Recovered::Suspended)
             }
             State::Unknown => {

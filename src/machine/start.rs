@@ -6,6 +6,7 @@ use stratavm_disk::{Durability, Patch};
 
 use super::edit::Edit;
 use super::files::{Files, Stale, make_all};
+use super::flush::flush_before_start;
 use super::folder::Machine;
 use super::layer::{Began, Head, LayerState, Use};
 use super::record::{HeadRecord, Record, RunRecord, SessionRecord};
@@ -137,6 +138,7 @@ impl Machine {
         for disk in &resolved.disks {
             check_descriptors(&disk.chain)?;
         }
+        flush_before_start(&resolved, capabilities)?;
         let plan = backend.translate(&resolved)?;
         for layer in &mut edit.record.layers {
             let head = &mut layer.head;

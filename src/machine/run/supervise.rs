@@ -96,7 +96,7 @@ impl Machine {
             return Ok(());
         };
         match (ran, run.lifetime) {
-            (Ok(RunEnd::Suspended), _) => self.note_run(|run| run.phase = RunPhase::Suspended),
+            (Ok(RunEnd::Suspended), _) => self.note_suspended(&run, None),
             (Err(_) | Ok(RunEnd::Timeout), Lifetime::Independent) => {
                 self.look(backend, &Ctx::none()).await.map(drop)
             }
@@ -208,7 +208,14 @@ impl Supervisor<'_> {
                 "drop the saved state: stratavm stop {name} --discard-state"
             )));
         }
-        plan.apply(machine.store().volume(), self.ctx)?;
+        let applied = plan.apply(machine.store().volume(), self.ctx);
+        applied.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.next(format!(
+                "drop the saved state, which cannot go on without it: stratavm stop {} --discard-state",
+                machine.name()
+            )),
+            _ => error,
+        })?;
         machine.note_run(|run| {
             run.supervisor = host::this_process();
             run.phase = RunPhase::Running;

@@ -212,6 +212,7 @@ impl World {
                 {"name": "cache", "role": "cache", "size": "1 MiB"},
                 {"name": "home", "role": "user-data", "size": "1 MiB"},
             ],
+            "policy": {"suspend": "on"},
         }))
         .unwrap()
     }
