@@ -23,6 +23,7 @@ mod report;
 mod scene;
 #[path = "../common/sim/mod.rs"]
 mod sim;
+mod upgrade;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
