@@ -254,11 +254,8 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
-    /// Gives up the images that neither the record on disk nor what is staged in it needs.
-    pub(super) fn release(&self) {
-        let Ok(saved) = self.machine.record() else {
-            return;
-        };
+    /// Gives up the images that neither `saved`, the record on disk, nor what is staged in it needs.
+    pub(super) fn release(&self, saved: &Record) {
         let needed = saved.images();
         let tried = self.record.images();
         for digest in self.before.union(&tried) {
@@ -279,9 +276,25 @@ impl<'a> Edit<'a> {
     /// What keeps it from that: the machine is then as it was.
     pub(super) fn commit(mut self) -> Result<Vec<String>> {
         let notes = self.tidy();
-        let made = self.make_files();
-        let done = self.machine.conclude(&self.record, made);
-        self.release();
-        done.map(|()| notes)
+        let made = self.make_files().map(|()| notes);
+        self.conclude(made)
+    }
+
+    /// Makes the record, whose files are `made`, the machine's truth; or else gives up what was
+    /// reserved for it.
+    pub(super) fn conclude<T>(&self, made: Result<T>) -> Result<T> {
+        let done = self.machine.conclude(&self.files, &self.record, made);
+        match &done {
+            Ok(_) => self.release(&self.record),
+            Err(_) => self.give_up(),
+        }
+        done
+    }
+
+    /// Gives up what was reserved for a record that did not become the truth, or not for certain.
+    pub(super) fn give_up(&self) {
+        if let Ok(saved) = self.machine.record() {
+            self.release(&saved);
+        }
     }
 }

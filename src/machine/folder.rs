@@ -234,7 +234,7 @@ impl Machine {
     /// that is; where it is the new one already, only making its name durable has failed. A crash of
     /// the host may bring the old one back, so that no file of either may go: the next change, or
     /// pruning, removes those of the old one.
-    pub(super) fn sweep(&self, tried: &Record) {
+    fn sweep(&self, tried: &Record) {
         match self.record() {
             Ok(record) if record == *tried => {
                 tracing::warn!(machine = %self.name, "it is not certain that the change outlives a crash");
@@ -246,11 +246,15 @@ impl Machine {
 
     /// Ends a change whose files are `made`: `record` becomes the truth, and what it no longer
     /// names goes away; or else what was made does.
-    pub(super) fn conclude(&self, record: &Record, made: Result<()>) -> Result<()> {
-        let saved = made.and_then(|()| self.save(record));
+    pub(super) fn conclude<T>(
+        &self,
+        files: &Files<'_>,
+        record: &Record,
+        made: Result<T>,
+    ) -> Result<T> {
+        let saved = made.and_then(|made| self.save(record).map(|()| made));
         match &saved {
-            Ok(()) => {
-                let files = Files::new(self);
+            Ok(_) => {
                 files.seal_frozen(record);
                 files.collect(record);
             }

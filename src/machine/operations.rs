@@ -192,7 +192,7 @@ impl Machine {
             return Ok(None);
         };
         self.save(&record)?;
-        edit.release();
+        edit.release(&record);
         let mut done = Operation::over(dropped.change.layer().cloned().into_iter().collect());
         done.notes
             .push(format!("the staged {} is taken back", dropped.change));
@@ -245,7 +245,7 @@ impl Machine {
         trial.reserve(&record)?;
         let saved = self.save(&record);
         if saved.is_err() {
-            trial.release();
+            trial.give_up();
         }
         saved.map(|()| done)
     }

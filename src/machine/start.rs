@@ -103,15 +103,12 @@ impl Machine {
         // Of the boot before this one: the caller knows that it is over.
         record.run = None;
         let mut edit = Edit::new(self, record);
-        let prepared = self.prepare_locked(&mut edit, backend, run, revertible, ctx);
-        if prepared.is_err() {
-            self.sweep(&edit.record);
-        }
-        edit.release();
-        prepared
+        let made = self.make_ready(&mut edit, backend, run, revertible, ctx);
+        edit.conclude(made)
     }
 
-    fn prepare_locked(
+    /// All of it but the record.
+    fn make_ready(
         &self,
         edit: &mut Edit<'_>,
         backend: &dyn Hypervisor,
@@ -165,9 +162,6 @@ impl Machine {
         make_private_dir(&self.runtime_folder())?;
         // The product's files are no truth: where they cannot be written, the old record stays.
         plan.apply(self.store().volume(), ctx)?;
-        self.save(&edit.record)?;
-        edit.files.seal_frozen(&edit.record);
-        edit.files.collect(&edit.record);
         Ok(plan)
     }
 

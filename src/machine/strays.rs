@@ -141,7 +141,7 @@ impl Machine {
             off.record.last = None;
         }
         // Leases that are too many now go with the rest of the pruning.
-        self.conclude(&off.record, Ok(()))
+        self.conclude(&Files::new(self), &off.record, Ok(()))
     }
 }
 
