@@ -53,6 +53,6 @@ impl Machine {
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while the machine runs.
     pub(crate) fn drop_expired(&self) -> Result<()> {
         let off = self.lock_off()?;
-        Edit::new(self, off.record.clone()).commit().map(drop)
+        Edit::new(self, off.record).commit().map(drop)
     }
 }

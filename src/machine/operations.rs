@@ -80,7 +80,7 @@ impl Machine {
     pub fn snapshot(&self, layer: &Name, label: Option<String>) -> Result<Operation> {
         check_label(label.as_deref())?;
         let off = self.lock_off()?;
-        let mut edit = Edit::new(self, off.record.clone());
+        let mut edit = Edit::new(self, off.record);
         let staged = edit.take_staged()?;
         let n = edit.freeze(layer, label, Reason::Snapshot)?;
         edit.remember(OperationKind::Snapshot, Vec::new());
@@ -177,7 +177,7 @@ impl Machine {
             return Ok(done);
         }
         let off = self.lock_off()?;
-        let mut edit = Edit::new(self, off.record.clone());
+        let mut edit = Edit::new(self, off.record);
         let mut done = edit.undo()?;
         done.notes.extend(edit.commit()?);
         Ok(done)
@@ -210,7 +210,7 @@ impl Machine {
             Locked::Running(running) => return self.stage(running.record.clone(), changes),
             Locked::Off(off) => off,
         };
-        let mut edit = Edit::new(self, off.record.clone());
+        let mut edit = Edit::new(self, off.record);
         let (staged, mut done) = edit.apply_after_staged(&changes)?;
         if done.layers.is_empty() && staged.is_empty() {
             return Ok(done);

@@ -62,7 +62,7 @@ impl Machine {
     ) -> Result<Operation> {
         check_label(label.as_deref())?;
         let off = self.lock_off()?;
-        let mut edit = Edit::new(self, off.record.clone());
+        let mut edit = Edit::new(self, off.record);
         edit.take_staged()?;
         if edit.record.points.iter().any(|point| point.name == *name) {
             return Err(Error::new(
