@@ -5,19 +5,16 @@
 
 #[path = "common/machine.rs"]
 mod harness;
+#[path = "common/tree.rs"]
+mod tree;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use harness::{Content, Harness};
+use harness::{Content, Harness, name};
 use stratavm::machine::{AdoptOptions, Adoption, Kept, Machine};
-use stratavm::spec::Name;
 use stratavm::{Ctx, ErrorKind};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
+use tree::{copy, snapshot_but_locks as snapshot};
 
 fn new_id() -> AdoptOptions {
     AdoptOptions::new(Adoption::NewId)
@@ -25,33 +22,6 @@ fn new_id() -> AdoptOptions {
 
 fn moved() -> AdoptOptions {
     AdoptOptions::new(Adoption::Moved)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
-}
-
-/// Every file below a folder, by its path and content; locks are empty.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(snapshot(&path));
-        } else if !path.to_str().unwrap().ends_with("lock") {
-            files.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    files
 }
 
 /// A machine with two revisions, one rolled back from, and writes on its head; and a layer that was
@@ -123,16 +93,15 @@ fn a_copy_becomes_a_machine_of_its_own() {
         assert_eq!(harness.read_of(machine, "home", 2), Content::Byte(0x12));
     }
     assert_eq!(states[0], states[1]);
-    assert!(
-        harness
-            .store()
-            .prune(&Default::default(), &Ctx::none())
-            .unwrap()
-            .freed
-            .is_empty()
-    );
+    nothing_to_free(&harness);
     adopted.machine.delete().unwrap();
     check_images_of(&harness, &desk);
+}
+
+fn nothing_to_free(harness: &Harness) {
+    let options = Default::default();
+    let pruned = harness.store().prune(&options, &Ctx::none()).unwrap();
+    assert!(pruned.freed.is_empty());
 }
 
 fn check_images_of(harness: &Harness, machine: &Machine) {
@@ -194,14 +163,7 @@ fn a_renamed_folder_keeps_its_id_and_all_else() {
         .adopt(Path::new("lamp"), &moved(), &Ctx::none())
         .unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Invalid);
-    assert!(
-        harness
-            .store()
-            .prune(&Default::default(), &Ctx::none())
-            .unwrap()
-            .freed
-            .is_empty()
-    );
+    nothing_to_free(&harness);
 }
 
 #[test]
@@ -359,12 +321,5 @@ fn heads_in_extents_are_adopted_checked_and_kept_too() {
         .fsck(&Default::default(), &Ctx::none())
         .unwrap();
     assert!(checked.findings.is_empty(), "{:#?}", checked.findings);
-    assert!(
-        harness
-            .store()
-            .prune(&Default::default(), &Ctx::none())
-            .unwrap()
-            .freed
-            .is_empty()
-    );
+    nothing_to_free(&harness);
 }

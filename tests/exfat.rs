@@ -17,9 +17,8 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{Content, Harness};
+use harness::{Content, Harness, name};
 use stratavm::machine::Kept;
-use stratavm::spec::Name;
 use stratavm_disk::{Case, Holes, Links, Permissions, Volume};
 use tempfile::TempDir;
 
@@ -89,10 +88,6 @@ fn run(program: &str, arguments: &[&Path]) -> Result<String, String> {
             Err(format!("{program}: {}", said.trim()))
         }
     }
-}
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
 }
 
 /// The life of a machine: writes, snapshots, going back, updates, what is gone and what is kept.

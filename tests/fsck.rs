@@ -6,23 +6,21 @@
 
 #[path = "common/machine.rs"]
 mod harness;
+#[path = "common/tree.rs"]
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use harness::{Content, Harness};
+use harness::{Content, Harness, name};
 use stratavm::Ctx;
 use stratavm::machine::Kept;
-use stratavm::spec::Name;
 use stratavm::store::{Checked, Digests, FsckMode, FsckOptions, Remedy};
 use stratavm_disk::Durability;
 use stratavm_disk::vmdk::{Cid, renew_cid};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
+use tree::{copy_and, files_but_locks};
 
 fn check(harness: &Harness) -> Checked {
     check_with(harness, Digests::Skip)
@@ -57,31 +55,21 @@ fn kinds(checked: &Checked) -> Vec<(&'static str, &'static str)> {
 
 /// Every file below a folder, by its path, mode and content; locks are empty.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(snapshot(&path));
-        } else if !path.to_str().unwrap().ends_with("lock") {
-            let mode = path.symlink_metadata().unwrap().permissions().mode();
-            files.insert(path.clone(), (mode, fs::read(&path).unwrap_or_default()));
-        }
-    }
-    files
+    let seen = |path: PathBuf| {
+        let mode = path.symlink_metadata().unwrap().permissions().mode();
+        let content = fs::read(&path).unwrap_or_default();
+        (path, (mode, content))
+    };
+    files_but_locks(folder).into_iter().map(seen).collect()
 }
 
+/// Copies a store, whose folders only its user can enter.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
+    copy_and(from, to, &|_, made| {
+        if made.is_dir() {
+            fs::set_permissions(made, fs::Permissions::from_mode(0o700)).unwrap();
         }
-    }
+    });
 }
 
 fn writable(path: &Path) {

@@ -9,15 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use harness::{Content, Ends, Harness};
+use harness::{Content, Ends, Harness, name};
 use stratavm::ErrorKind;
 use stratavm::machine::revision::Reason;
 use stratavm::machine::{Kept, Operation, RunOptions, When};
-use stratavm::spec::{LayerSpec, Name};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
+use stratavm::spec::LayerSpec;
 
 /// The first MiBs of a layer.
 fn content(harness: &Harness, layer: &str) -> Vec<Content> {

@@ -5,6 +5,8 @@
 
 #[path = "common/machine.rs"]
 mod harness;
+#[path = "common/tree.rs"]
+mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,21 +15,15 @@ use harness::{Content, Harness};
 use stratavm::machine::Kept;
 use stratavm::{ErrorKind, Store};
 use tempfile::TempDir;
+use tree::files;
 
-/// Every file below a folder with its content and when it was changed.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files.extend(snapshot(&path)),
-            false => {
-                let changed = path.metadata().unwrap().modified().unwrap();
-                files.insert(path.clone(), (std::fs::read(&path).unwrap(), changed));
-            }
-        }
-    }
-    files
+    let seen = |path: PathBuf| {
+        let changed = path.metadata().unwrap().modified().unwrap();
+        let content = std::fs::read(&path).unwrap();
+        (path, (content, changed))
+    };
+    files(folder).into_iter().map(seen).collect()
 }
 
 /// A store with an image, whose folder of images is the other's root; on another volume if it can be.

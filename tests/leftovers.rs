@@ -5,32 +5,14 @@
 
 #[path = "common/machine.rs"]
 mod harness;
+#[path = "common/tree.rs"]
+mod tree;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use harness::{Content, Harness};
+use harness::{Content, Harness, name};
 use stratavm::ErrorKind;
 use stratavm::machine::Kept;
-use stratavm::spec::{LayerSpec, Name};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
-/// Every file below a folder, by its path and content.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(snapshot(&path));
-        } else {
-            files.insert(path.clone(), std::fs::read(&path).unwrap());
-        }
-    }
-    files
-}
+use stratavm::spec::LayerSpec;
+use tree::snapshot;
 
 #[test]
 fn a_layer_of_each_kind_can_be_removed_whatever_it_holds() {

@@ -8,34 +8,19 @@
 
 #[path = "common/machine.rs"]
 mod harness;
+#[path = "common/tree.rs"]
+mod tree;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use harness::{Content, Ends, Harness};
+use harness::{Content, Ends, Harness, name};
 use stratavm::machine::revision::Reason;
 use stratavm::machine::{Kept, RunEnd};
-use stratavm::spec::{LayerSpec, Name};
+use stratavm::spec::LayerSpec;
 use stratavm::{ErrorKind, Store, VmSpec};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
-/// Every file below a folder, by its path and content.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(snapshot(&path));
-        } else {
-            files.insert(path.clone(), std::fs::read(&path).unwrap());
-        }
-    }
-    files
-}
+use tree::snapshot;
 
 /// The files of all layers but one.
 fn others(harness: &Harness, layer: &str) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -5,30 +5,14 @@
 
 #[path = "common/machine.rs"]
 mod harness;
+#[path = "common/tree.rs"]
+mod tree;
 
 use std::fs;
-use std::path::Path;
 
-use harness::{Content, Harness};
-use stratavm::spec::Name;
+use harness::{Content, Harness, name};
 use stratavm::{Error, ErrorKind, Store};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
-}
+use tree::copy;
 
 /// What every use of the machine called `machine` is refused with.
 fn refused(store: &Store, machine: &str) -> Error {

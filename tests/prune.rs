@@ -4,21 +4,19 @@
 
 #[path = "common/machine.rs"]
 mod harness;
+#[path = "common/tree.rs"]
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use harness::{Content, Harness};
+use harness::{Content, Harness, name};
 use stratavm::machine::retention::Retention;
 use stratavm::machine::{Kept, Scope};
-use stratavm::spec::Name;
 use stratavm::store::{LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside};
 use stratavm::{Ctx, ErrorKind};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
+use tree::snapshot_but_locks as snapshot;
 
 fn dry(harness: &Harness) -> Pruned {
     let before = snapshot(harness.store().home());
@@ -56,20 +54,6 @@ fn kinds(pruned: &Pruned) -> BTreeMap<&'static str, usize> {
         *kinds.entry(leftover.kind.as_str()).or_default() += 1;
     }
     kinds
-}
-
-/// Every file below a folder, by its path and content; locks are empty.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(snapshot(&path));
-        } else if !path.to_str().unwrap().ends_with("lock") {
-            files.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    files
 }
 
 #[test]

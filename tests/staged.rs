@@ -6,14 +6,9 @@
 #[path = "common/machine.rs"]
 mod harness;
 
-use harness::{Content, Ends, Harness, Write};
+use harness::{Content, Ends, Harness, Write, name};
 use stratavm::machine::revision::Reason;
 use stratavm::machine::{Kept, Machine, RunOptions, When};
-use stratavm::spec::Name;
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
 
 /// One boot that does `writes`; then `during` is called, and the guest switches itself off.
 fn run(harness: &Harness, writes: &[Write], during: impl Fn() + Send + Sync + 'static) {

@@ -8,17 +8,12 @@ mod harness;
 
 use std::path::PathBuf;
 
-use harness::{Content, Harness};
+use harness::{Content, Harness, name};
 use stratavm::ErrorKind;
 use stratavm::machine::Kept;
-use stratavm::spec::Name;
 use stratavm_disk::Volume;
 
 const MIB: u64 = 1 << 20;
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
 
 /// Files of 4 MiB less 1 byte: for disks of 8 MiB what FAT32 is for disks of 8 GiB.
 fn small() -> Volume {

@@ -15,7 +15,7 @@ use stratavm::hypervisor::{Ended, Endpoint, Launch, Running, Stop};
 use stratavm::image::{AddOptions, ImageDigest, add};
 use stratavm::machine::{Machine, OnReboot, RunEvent, RunOptions, RunReport};
 use stratavm::plan::{Plan, PlanDisk};
-use stratavm::spec::Controller;
+use stratavm::spec::{Controller, Name};
 use stratavm::{Ctx, Hypervisor, Product, Resolved, Result, Store, VmSpec, block_on};
 use stratavm_disk::Volume;
 use tempfile::TempDir;
@@ -23,6 +23,11 @@ use tempfile::TempDir;
 const MIB: u64 = 1 << 20;
 /// A guest's write: the layer, the MiB of its disk, the byte that fills it.
 pub(crate) type Write = (&'static str, u64, u8);
+
+/// A name that is known to be one.
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
 
 /// What one MiB of a disk holds.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,6 +7,8 @@
 mod cases;
 #[path = "../common/machine.rs"]
 mod harness;
+#[path = "../common/tree.rs"]
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,44 +16,35 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use cases::{CASES, LINKS, record};
-use harness::Harness;
+use harness::{Harness, name};
 use stratavm::machine::{AdoptOptions, Adoption};
-use stratavm::spec::Name;
 use stratavm::store::{PruneMode, PruneOptions};
 use stratavm::{Ctx, Error};
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
+use tree::{copy_and, is_lock, walk};
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
+    copy_and(from, to, &|_, made| {
+        if !made.is_dir() {
             // A stranger's files are as a stranger likes them.
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o666)).unwrap();
+            fs::set_permissions(made, fs::Permissions::from_mode(0o666)).unwrap();
         }
-    }
+    });
 }
 
-/// Every file below a folder, by its path and content; locks are empty.
+/// Every file and folder below a folder, by its path and content; locks are empty.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.insert(path.clone(), Vec::new());
-            files.extend(snapshot(&path));
-        } else if !path.to_str().unwrap().ends_with("lock") {
-            files.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    files
+    let seen = |path: PathBuf| {
+        let content = match path.is_dir() {
+            true => Vec::new(),
+            false => fs::read(&path).unwrap(),
+        };
+        (path, content)
+    };
+    let found = walk(folder).into_iter();
+    found
+        .filter(|path| path.is_dir() || !is_lock(path))
+        .map(seen)
+        .collect()
 }
 
 /// What an error says, with its causes.
