@@ -186,7 +186,12 @@ impl ImageRoot {
 
     /// The folder of the image of this digest, whether it is there or not.
     pub(crate) fn folder_of(&self, digest: &ImageDigest) -> PathBuf {
-        self.folder.join(format!("{PREFIX}{}", digest.hex()))
+        self.folder.join(Self::folder_name(digest))
+    }
+
+    /// What the folder of the image of this digest is called, in every root.
+    pub(crate) fn folder_name(digest: &ImageDigest) -> String {
+        format!("{PREFIX}{}", digest.hex())
     }
 
     /// What `image.json` says, without a look at the extents.

@@ -112,7 +112,7 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it is nowhere.
     pub fn root_of(&self, digest: &ImageDigest) -> Result<ImageRoot> {
-        let name = format!("sha256c-{}", digest.hex());
+        let name = ImageRoot::folder_name(digest);
         let folders = self.roots.iter().map(PathBuf::as_path);
         let mut folders = [self.images.folder()].into_iter().chain(folders);
         match folders.find(|folder| folder.join(&name).is_dir()) {
@@ -122,7 +122,7 @@ impl Store {
     }
 
     fn mark_elsewhere(&self, mut image: Image) -> Image {
-        let name = format!("sha256c-{}", image.meta.digest.hex());
+        let name = ImageRoot::folder_name(&image.meta.digest);
         image.elsewhere = Some(self.home.join(LEASES).join(name));
         image
     }
