@@ -12,6 +12,7 @@ use stratavm_disk::{Ctx, Durability, Volume};
 use super::{Content, FileKind, Plan, PlanFile};
 use crate::chain::{Member, MemberFile, Source};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::make_private_dir;
 
 /// What applying a plan did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,11 +106,7 @@ impl Applied {
 }
 
 fn make_folder_of(path: &Path) -> Result<()> {
-    let Some(folder) = path.parent() else {
-        return Ok(());
-    };
-    stratavm_disk::fs::create_dir_all(folder)
-        .map_err(|error| Error::io("the folder could not be made", folder, error))
+    path.parent().map_or(Ok(()), make_private_dir)
 }
 
 fn make_image(path: &Path, spec: &stratavm_disk::ImageSpec, volume: &Volume) -> Result<Made> {
