@@ -23,13 +23,12 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// For programs; each command's schema is committed.
     pub(crate) json: Value,
-    /// Whether the command did what was asked.
-    pub(crate) outcome: Outcome,
+    outcome: Outcome,
 }
 
 /// The exit status of a command that did not fail by an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+enum Outcome {
     /// Status 0.
     Done,
     /// Status 1: the answer says why.
@@ -44,6 +43,16 @@ impl Answer {
             json,
             outcome: Outcome::Done,
         }
+    }
+
+    /// The same answer of a command that did what was asked only if this holds.
+    pub(crate) fn done_if(mut self, holds: bool) -> Self {
+        self.outcome = if holds {
+            Outcome::Done
+        } else {
+            Outcome::Failed
+        };
+        self
     }
 }
 

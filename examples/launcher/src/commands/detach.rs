@@ -17,7 +17,7 @@ use stratavm::{CancelToken, Error, ErrorKind, Result, block_on, host};
 
 use crate::cli::Start;
 use crate::context::Context;
-use crate::output::{Answer, Outcome};
+use crate::output::Answer;
 use crate::sys;
 
 /// How long a machine may take until its product says that it runs.
@@ -196,15 +196,8 @@ fn verdict(machine: &Machine, bytes: &[u8]) -> Result<Answer> {
             text.push_str(&format!("\n  {}", escape(line)));
         }
     }
-    let outcome = match ended {
-        "power-off" | "suspended" => Outcome::Done,
-        _ => Outcome::Failed,
-    };
-    Ok(Answer {
-        text,
-        json: value,
-        outcome,
-    })
+    let as_asked = matches!(ended, "power-off" | "suspended");
+    Ok(Answer::new(text, value).done_if(as_asked))
 }
 
 /// The error that another process printed with `--json`.

@@ -7,7 +7,7 @@ use stratavm::linux::FileSystem as Fs;
 
 use crate::cli::{FileSystem, Image as Command, ImageAdd, ImageRoots, ImageVerify};
 use crate::context::Context;
-use crate::output::{Answer, Outcome, bytes, table};
+use crate::output::{Answer, bytes, table};
 
 pub(crate) fn image(context: &Context, command: &Command) -> Result<Answer> {
     match command {
@@ -173,14 +173,5 @@ fn verify(context: &Context, args: &ImageVerify) -> Result<Answer> {
         .map(|(path, change)| json!({"path": path, "change": change}))
         .collect();
     let json = json!({"digest": args.digest.to_string(), "intact": intact, "changed": changed});
-    let outcome = if intact {
-        Outcome::Done
-    } else {
-        Outcome::Failed
-    };
-    Ok(Answer {
-        text,
-        json,
-        outcome,
-    })
+    Ok(Answer::new(text, json).done_if(intact))
 }

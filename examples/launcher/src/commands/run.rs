@@ -12,7 +12,7 @@ use stratavm::{Error, ErrorKind, Result, State, Vm, block_on};
 
 use crate::cli::{Start, Stop};
 use crate::context::Context;
-use crate::output::{Answer, Form, Outcome};
+use crate::output::{Answer, Form};
 
 /// How much of a console is printed, in bytes: its end.
 const CONSOLE_LIMIT: u64 = 16 << 20;
@@ -71,10 +71,10 @@ pub(crate) fn supervise(
         RunEnd::Refused(said) => (None, Some(said.clone())),
         _ => (None, None),
     };
-    let outcome = match &report.end {
-        RunEnd::PowerOff | RunEnd::Suspended => Outcome::Done,
-        RunEnd::Reboot if args.once => Outcome::Done,
-        _ => Outcome::Failed,
+    let as_asked = match &report.end {
+        RunEnd::PowerOff | RunEnd::Suspended => true,
+        RunEnd::Reboot => args.once,
+        _ => false,
     };
     let mut text = format!(
         "{} ended: {} after {} boot{}",
@@ -99,11 +99,7 @@ pub(crate) fn supervise(
         "detail": detail,
         "guest-said": hint,
     });
-    Ok(Answer {
-        text,
-        json,
-        outcome,
-    })
+    Ok(Answer::new(text, json).done_if(as_asked))
 }
 
 fn is_cancelled(ran: &Result<RunReport>) -> bool {

@@ -6,7 +6,7 @@ use stratavm::store::{Digests, FsckMode, FsckOptions, PruneMode, PruneOptions, S
 
 use crate::cli::{Fsck, Prune};
 use crate::context::Context;
-use crate::output::{Answer, Outcome, bytes, causes, line, table};
+use crate::output::{Answer, bytes, causes, line, table};
 
 pub(crate) fn prune(context: &Context, args: &Prune) -> Result<Answer> {
     let mut options = PruneOptions::default();
@@ -82,16 +82,7 @@ pub(crate) fn prune(context: &Context, args: &Prune) -> Result<Answer> {
         "kept": kept.collect::<Vec<_>>(),
         "failed": failed,
     });
-    let outcome = if pruned.failed.is_empty() {
-        Outcome::Done
-    } else {
-        Outcome::Failed
-    };
-    Ok(Answer {
-        text,
-        json,
-        outcome,
-    })
+    Ok(Answer::new(text, json).done_if(pruned.failed.is_empty()))
 }
 
 pub(crate) fn fsck(context: &Context, args: &Fsck) -> Result<Answer> {
@@ -151,14 +142,5 @@ pub(crate) fn fsck(context: &Context, args: &Fsck) -> Result<Answer> {
         "findings": findings.collect::<Vec<_>>(),
         "more": checked.more,
     });
-    let outcome = if sound {
-        Outcome::Done
-    } else {
-        Outcome::Failed
-    };
-    Ok(Answer {
-        text,
-        json,
-        outcome,
-    })
+    Ok(Answer::new(text, json).done_if(sound))
 }

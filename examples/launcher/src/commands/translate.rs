@@ -9,7 +9,7 @@ use stratavm::{ErrorKind, Hypervisor, Plan, Result, VmSpec};
 
 use crate::cli::Translate;
 use crate::context::Context;
-use crate::output::{Answer, Outcome, causes};
+use crate::output::{Answer, causes};
 
 pub(crate) fn translate(context: &Context, args: &Translate) -> Result<Answer> {
     let spec = VmSpec::from_path(&args.spec)?;
@@ -47,16 +47,9 @@ pub(crate) fn translate(context: &Context, args: &Translate) -> Result<Answer> {
             Err(error) => return Err(error),
         }
     }
-    let outcome = if plans.is_empty() {
-        Outcome::Failed
-    } else {
-        Outcome::Done
-    };
-    Ok(Answer {
-        text,
-        json: json!({"plans": plans, "refused": refused}),
-        outcome,
-    })
+    let some = !plans.is_empty();
+    let json = json!({"plans": plans, "refused": refused});
+    Ok(Answer::new(text, json).done_if(some))
 }
 
 fn write(
