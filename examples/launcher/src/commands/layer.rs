@@ -5,29 +5,20 @@ use std::path::Path;
 use serde_json::json;
 use stratavm::machine::{Kept, Machine, Operation, When};
 use stratavm::spec::{LayerSpec, Name};
-use stratavm::{Error, Result, block_on};
+use stratavm::{Error, Result};
 
 use crate::cli::{Add, Remove, Rollback, Snapshot, Update};
 use crate::context::Context;
 use crate::output::Answer;
 
-/// The machine, after the product was asked where only it knows whether the machine still runs.
-fn settled(context: &Context, name: &Name) -> Result<Machine> {
-    let vm = context.vm(name)?;
-    if vm.machine().record()?.run.is_some() {
-        block_on(vm.recover(&context.ctx))?;
-    }
-    Ok(vm.machine().clone())
-}
-
 pub(crate) fn snapshot(context: &Context, args: &Snapshot) -> Result<Answer> {
-    let machine = settled(context, &args.of.name)?;
+    let machine = context.machine(&args.of.name)?;
     let done = machine.snapshot(&args.of.layer, args.label.clone())?;
     Ok(operation(&machine, "snapshot", &done))
 }
 
 pub(crate) fn rollback(context: &Context, args: &Rollback) -> Result<Answer> {
-    let machine = settled(context, &args.name)?;
+    let machine = context.machine(&args.name)?;
     let kept = kept(args.discard_writes);
     let done = match (&args.to_point, &args.layer) {
         (Some(point), _) => machine.rollback_to_point(point, kept)?,
@@ -38,7 +29,7 @@ pub(crate) fn rollback(context: &Context, args: &Rollback) -> Result<Answer> {
 }
 
 pub(crate) fn update(context: &Context, args: &Update) -> Result<Answer> {
-    let machine = settled(context, &args.of.name)?;
+    let machine = context.machine(&args.of.name)?;
     // Nobody frees the image between here and the machine's change.
     let _held = machine.store().hold_images()?;
     let record = machine.record()?;
@@ -59,7 +50,7 @@ pub(crate) fn update(context: &Context, args: &Update) -> Result<Answer> {
 }
 
 pub(crate) fn add(context: &Context, args: &Add) -> Result<Answer> {
-    let machine = settled(context, &args.name)?;
+    let machine = context.machine(&args.name)?;
     let _held = machine.store().hold_images()?;
     let path = match (&args.back, &args.layer_spec) {
         (Some(layer), _) => {
@@ -83,19 +74,19 @@ pub(crate) fn add(context: &Context, args: &Add) -> Result<Answer> {
 }
 
 pub(crate) fn remove(context: &Context, args: &Remove) -> Result<Answer> {
-    let machine = settled(context, &args.of.name)?;
+    let machine = context.machine(&args.of.name)?;
     let done = machine.remove_layer(&args.of.layer, kept(args.discard_writes))?;
     Ok(operation(&machine, "remove", &done))
 }
 
 pub(crate) fn rejuvenate(context: &Context, name: &Name) -> Result<Answer> {
-    let machine = settled(context, name)?;
+    let machine = context.machine(name)?;
     let done = machine.rejuvenate()?;
     Ok(operation(&machine, "rejuvenate", &done))
 }
 
 pub(crate) fn undo(context: &Context, name: &Name) -> Result<Answer> {
-    let machine = settled(context, name)?;
+    let machine = context.machine(name)?;
     let done = machine.undo()?;
     Ok(operation(&machine, "undo", &done))
 }
