@@ -10,7 +10,7 @@ use stratavm_disk::{Durability, ImageSpec, RawSpec, Volume};
 use uuid::Uuid;
 
 use crate::cli::{Disk, DiskCreate, DiskFormat};
-use crate::output::Answer;
+use crate::output::{Answer, line};
 
 const MIB: u64 = 1 << 20;
 
@@ -26,10 +26,7 @@ fn info(path: &Path) -> Result<Answer> {
     let json = serde_json::to_value(&info).map_err(|error| {
         Error::invalid("the image's facts do not fit into JSON").caused_by(error)
     })?;
-    let mut text = format!(
-        "{}\n",
-        stratavm::machine::escape(&path.display().to_string())
-    );
+    let mut text = format!("{}\n", line(path.display()));
     lines(&json, 1, &mut text);
     Ok(Answer::new(
         text,

@@ -9,7 +9,7 @@ use stratavm::machine::layer::{LayerState, RemovedLayer};
 use stratavm::machine::record::Record;
 use stratavm::machine::revision::Revision;
 use stratavm::machine::staged::Staged;
-use stratavm::spec::{Rejuvenate, Writes};
+use stratavm::spec::Writes;
 
 use super::revision::point_value;
 use crate::cli::history::{History, Layers};
@@ -50,8 +50,8 @@ pub(crate) fn layers(context: &Context, args: &Layers) -> Result<Answer> {
             "current": history.current,
             "revisions": revisions,
             "bytes": used,
-            "writes": writes(layer),
-            "rejuvenate": rejuvenation(layer),
+            "writes": layer.spec.effective_writes().as_str(),
+            "rejuvenate": layer.spec.effective_rejuvenate().as_str(),
             "next-start": next,
             "staged": staged.iter().map(|s| s.change.to_string()).collect::<Vec<_>>(),
         }));
@@ -138,20 +138,6 @@ fn next_start(layer: &LayerState) -> &'static str {
     match layer.spec.effective_writes() {
         Writes::Discard => "fresh head",
         _ => "kept",
-    }
-}
-
-fn writes(layer: &LayerState) -> &'static str {
-    match layer.spec.effective_writes() {
-        Writes::Discard => "discard",
-        _ => "keep",
-    }
-}
-
-fn rejuvenation(layer: &LayerState) -> &'static str {
-    match layer.spec.effective_rejuvenate() {
-        Rejuvenate::Reset => "reset",
-        _ => "keep",
     }
 }
 
