@@ -135,7 +135,7 @@ fn machines_live_on_exfat() {
     let found = stratavm::volume::probe(&volume.folder).unwrap();
     assert_eq!(found.holes, Holes::None);
     assert_eq!(found.links, Links::None);
-    assert_eq!(found.permissions, Permissions::ReadOnlyMark);
+    assert_eq!(found.permissions, Permissions::None);
     assert_eq!(found.case, Case::Insensitive);
     let whole = volume.folder.join("whole");
     live(&Harness::at(&whole).populated(None));

@@ -66,7 +66,8 @@ impl ImageFile {
 
     /// Bytes that the file takes on the volume, where the system says so.
     pub(crate) fn allocated(&self) -> Option<u64> {
-        fs::allocated(self.file.as_std())
+        let found = self.file.as_std().metadata().ok()?;
+        fs::allocated(&found)
     }
 
     /// Asks the volume for holes in this file where that needs asking.

@@ -38,8 +38,10 @@ pub enum RenameOverOpen {
 pub enum Permissions {
     /// Yes.
     Posix,
-    /// Only a read-only mark, or nothing.
+    /// Only a mark that a file is not written to.
     ReadOnlyMark,
+    /// Nothing: anybody who gets at a file may write to it.
+    None,
 }
 
 /// How names that differ in case only are treated.

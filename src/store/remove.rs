@@ -16,13 +16,7 @@ pub(crate) const GONE: &str = ".gone-";
 
 /// The bytes that a file takes on its volume; its length where the system does not say.
 pub(crate) fn allocated(found: &Metadata) -> u64 {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        found.blocks().saturating_mul(512)
-    }
-    #[cfg(not(unix))]
-    found.len()
+    layer::allocated(found).unwrap_or(found.len())
 }
 
 /// The bytes that a file, or a folder with all that is in it, takes on its volume. No link is

@@ -2,6 +2,8 @@
 
 use super::File;
 #[cfg(not(feature = "fault-injection"))]
+use std::borrow::Cow;
+#[cfg(not(feature = "fault-injection"))]
 use std::io;
 use std::path::Path;
 
@@ -43,6 +45,8 @@ pub(super) enum Change<'a> {
     RemoveFile(&'a Path),
     RemoveDir(&'a Path),
     SetAccess(&'a Path),
+    /// A hard or symbolic link, which only probing makes.
+    Link(&'a Path),
 }
 
 /// Makes a change.
@@ -57,8 +61,28 @@ pub(super) fn flush(_: Change<'_>, act: impl FnOnce() -> io::Result<()>) -> io::
     act()
 }
 
+/// Makes a change only to see whether the volume takes it.
+#[cfg(not(feature = "fault-injection"))]
+pub(super) fn try_out<T>(_: Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    act()
+}
+
+/// The path of the file that the volume takes `path` for.
+#[cfg(not(feature = "fault-injection"))]
+pub(super) fn found_as(path: &Path) -> Cow<'_, Path> {
+    Cow::Borrowed(path)
+}
+
+/// Whether files may be made to share blocks with this one.
+#[cfg(not(feature = "fault-injection"))]
+pub(super) fn may_share_blocks(_: &File) -> bool {
+    true
+}
+
 #[cfg(feature = "fault-injection")]
-pub(super) use super::fault::{step_in as make, step_in_flush as flush};
+pub(super) use super::fault::{
+    found_as, may_share_blocks, step_in as make, step_in_flush as flush, try_out,
+};
 
 #[cfg(feature = "fault-injection")]
 impl Change<'_> {
@@ -73,6 +97,7 @@ impl Change<'_> {
             | Change::RemoveFile(path)
             | Change::RemoveDir(path)
             | Change::SetAccess(path)
+            | Change::Link(path)
             | Change::Rename { from: path, .. } => path,
             Change::Write { file, .. }
             | Change::Copy { file, .. }
@@ -96,6 +121,7 @@ impl Change<'_> {
             Change::Rename { .. } => "rename",
             Change::RemoveFile(_) | Change::RemoveDir(_) => "remove",
             Change::SetAccess(_) => "set access",
+            Change::Link(_) => "link",
         };
         let below = |path: &Path| {
             path.strip_prefix(root)

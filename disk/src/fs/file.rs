@@ -35,7 +35,7 @@ impl File {
     /// # Errors
     /// As for [`open`](Self::open), links apart.
     pub fn open_following(path: &Path) -> io::Result<File> {
-        Self::regular(std::fs::File::open(path)?, path)
+        Self::regular(std::fs::File::open(change::found_as(path))?, path)
     }
 
     /// Opens a file for reading and writing.
@@ -54,7 +54,8 @@ impl File {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         sys::private(&mut options);
-        let file = change::make(Change::CreateFile(path), || options.open(path))?;
+        let found = change::found_as(path);
+        let file = change::make(Change::CreateFile(path), || options.open(&found))?;
         Ok(File {
             file,
             path: path.to_owned(),
@@ -75,7 +76,7 @@ impl File {
     }
 
     fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-        Self::regular(sys::open_no_link(path, options)?, path)
+        Self::regular(sys::open_no_link(&change::found_as(path), options)?, path)
     }
 
     fn regular(file: std::fs::File, path: &Path) -> io::Result<File> {
@@ -154,6 +155,9 @@ impl File {
     /// # Errors
     /// What the operating system reports.
     pub fn clone_from(&self, source: &std::fs::File) -> io::Result<bool> {
+        if !change::may_share_blocks(self) {
+            return Ok(false);
+        }
         let len = source.metadata()?.len();
         let change = Change::Copy {
             file: self,

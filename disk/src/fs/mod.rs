@@ -12,12 +12,15 @@ mod change;
 pub mod fault;
 mod file;
 mod sys;
+mod trial;
 
 pub use file::{File, Identity};
-pub use sys::{allocated, identity, next_data, next_hole, read_exact_at};
+pub use sys::{identity, read_exact_at};
+pub use trial::Trial;
 
 use change::Change;
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
@@ -48,6 +51,41 @@ impl From<IsLink> for io::Error {
     }
 }
 
+/// Bytes that a file or folder takes on its volume, where the system says so.
+#[must_use]
+pub fn allocated(found: &Metadata) -> Option<u64> {
+    #[cfg(feature = "fault-injection")]
+    if let Some(bytes) = fault::allocated_in_full(found) {
+        return Some(bytes);
+    }
+    sys::allocated(found)
+}
+
+/// The first byte at or behind `offset` that is in no hole; `None` if there is none. Where the system cannot be asked,
+/// everything may be data.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn next_data(file: &std::fs::File, offset: u64) -> io::Result<Option<u64>> {
+    #[cfg(feature = "fault-injection")]
+    if fault::is_without_holes(file)? {
+        return Ok((offset < file.metadata()?.len()).then_some(offset));
+    }
+    sys::next_data(file, offset)
+}
+
+/// The first byte at or behind `offset` that is in a hole; the end of the file if there is none.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn next_hole(file: &std::fs::File, offset: u64) -> io::Result<u64> {
+    #[cfg(feature = "fault-injection")]
+    if fault::is_without_holes(file)? {
+        return Ok(file.metadata()?.len());
+    }
+    sys::next_hole(file, offset)
+}
+
 /// Who may do what with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,7 +101,8 @@ pub enum Access {
 /// # Errors
 /// What the operating system reports; `AlreadyExists` whatever is there.
 pub fn create_dir(path: &Path) -> io::Result<()> {
-    change::make(Change::CreateDir(path), || sys::create_dir(path))
+    let found = change::found_as(path);
+    change::make(Change::CreateDir(path), || sys::create_dir(&found))
 }
 
 /// As [`create_dir`], the folders above it included; one that is there already stays as it is.
@@ -71,6 +110,7 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports; `NotADirectory` if something else is there; [`IsLink`] for a link at `path`.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
+    let path = &*change::found_as(path);
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => return Ok(()),
         Ok(found) if found.is_symlink() => return Err(IsLink.into()),
@@ -115,7 +155,8 @@ pub fn sync_volume(path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    change::make(Change::Rename { from, to }, || std::fs::rename(from, to))
+    let (old, new) = (change::found_as(from), change::found_as(to));
+    change::make(Change::Rename { from, to }, || std::fs::rename(&old, &new))
 }
 
 /// Removes a file's name, also that of a read-only file. A link is removed, not what it points to.
@@ -123,6 +164,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports.
 pub fn remove_file(path: &Path) -> io::Result<()> {
+    let path = &*change::found_as(path);
     change::make(Change::RemoveFile(path), || {
         // Windows refuses to delete a read-only file.
         #[cfg(windows)]
@@ -141,6 +183,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
+    let path = &*change::found_as(path);
     change::make(Change::RemoveDir(path), || std::fs::remove_dir(path))
 }
 
@@ -150,6 +193,7 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports; [`IsLink`].
 pub fn remove_dir_all(path: &Path) -> io::Result<()> {
+    let path = &*change::found_as(path);
     if std::fs::symlink_metadata(path)?.is_symlink() {
         return Err(IsLink.into());
     }
@@ -174,6 +218,7 @@ pub fn remove_dir_all(path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports; [`IsLink`].
 pub fn set_access(path: &Path, access: Access) -> io::Result<()> {
+    let path = &*change::found_as(path);
     let found = std::fs::symlink_metadata(path)?;
     if found.is_symlink() {
         return Err(IsLink.into());

@@ -225,7 +225,7 @@ impl Journal {
                     self.pending.push(Pending::Mode { id, permissions });
                 }
             }
-            Change::Lock(_) => {}
+            Change::Lock(_) | Change::Link(_) => {}
         }
         Ok(())
     }

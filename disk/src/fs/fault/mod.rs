@@ -4,20 +4,26 @@
 //! What a disk may hold after a power cut is in `journal`; how the folder is brought into that state in `crash`.
 //! Faults hold for a folder, not for a thread: operations may use as many threads as they like, and tests with folders
 //! of their own run side by side. While a folder is watched nothing below it is really flushed.
+//!
+//! A folder can also be made to behave as a lesser volume does: see `fat`.
 
 mod content;
 mod crash;
+mod fat;
 mod journal;
+mod registry;
 
 pub use crash::Lost;
+pub use fat::{FatRules, FatVolume, Modes};
+pub(super) use fat::{allocated_in_full, found_as, is_without_holes, may_share_blocks};
 
 use super::change::Change;
 use super::sys;
 use journal::Journal;
+use registry::Registry;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is to happen at one of the points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +108,7 @@ struct State {
     journal: Option<Journal>,
 }
 
-/// How many folders are watched: as long as there is none, nobody looks for one.
-static WATCHED: AtomicUsize = AtomicUsize::new(0);
-static WATCHES: RwLock<Vec<Arc<Watch>>> = RwLock::new(Vec::new());
+static WATCHES: Registry<Watch> = Registry::new();
 
 impl Faults {
     /// Watches every change below `root`, an absolute path as callers of the layer write it.
@@ -124,9 +128,7 @@ impl Faults {
                 journal,
             }),
         });
-        let mut watches = WATCHES.write().unwrap_or_else(PoisonError::into_inner);
-        watches.push(Arc::clone(&watch));
-        WATCHED.store(watches.len(), Ordering::Release);
+        WATCHES.add(&watch);
         Ok(Faults(watch))
     }
 
@@ -160,9 +162,7 @@ impl Faults {
 
 impl Drop for Faults {
     fn drop(&mut self) {
-        let mut watches = WATCHES.write().unwrap_or_else(PoisonError::into_inner);
-        watches.retain(|watch| !Arc::ptr_eq(watch, &self.0));
-        WATCHED.store(watches.len(), Ordering::Release);
+        WATCHES.remove(&self.0);
     }
 }
 
@@ -201,8 +201,17 @@ impl Watch {
     }
 }
 
-/// Makes a change, unless the folder that it is in is watched and has it fail.
+/// Makes a change, unless the volume that it is on refuses it, or the folder that it is in is watched and has it fail.
 pub(super) fn step_in<T>(change: Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fat::on_volume(change, |change| watched(change, act))
+}
+
+/// As [`step_in`] for a change that is made to see whether the volume takes it: it is no point of a fault.
+pub(super) fn try_out<T>(change: Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fat::on_volume(change, |_| act())
+}
+
+fn watched<T>(change: Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let Some(watch) = watch_of(&change) else {
         return act();
     };
@@ -236,15 +245,8 @@ pub(super) fn step_in_flush(
 }
 
 fn watch_of(change: &Change<'_>) -> Option<Arc<Watch>> {
-    if WATCHED.load(Ordering::Acquire) == 0 {
-        return None;
-    }
-    let watches = WATCHES.read().unwrap_or_else(PoisonError::into_inner);
     let path = change.path();
-    watches
-        .iter()
-        .find(|watch| path.starts_with(&watch.root))
-        .cloned()
+    WATCHES.find(|watch| path.starts_with(&watch.root))
 }
 
 #[cfg(test)]

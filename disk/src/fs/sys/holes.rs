@@ -1,6 +1,6 @@
 //! Asking a Unix system where a file has holes; where it cannot be asked, everything may be data.
 
-pub use imp::{next_data, next_hole};
+pub(in super::super) use imp::{next_data, next_hole};
 
 #[cfg(any(
     target_os = "linux",
@@ -15,10 +15,7 @@ mod imp {
     use std::io;
 
     /// The first byte at or behind `offset` that is in no hole; `None` if there is none.
-    ///
-    /// # Errors
-    /// What the operating system reports.
-    pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    pub(in super::super::super) fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
         match rustix::fs::seek(file, SeekFrom::Data(offset)) {
             Ok(data) => Ok(Some(data)),
             Err(Errno::NXIO) => Ok(None),
@@ -29,10 +26,7 @@ mod imp {
     }
 
     /// The first byte at or behind `offset` that is in a hole; the end of the file if there is none.
-    ///
-    /// # Errors
-    /// What the operating system reports.
-    pub fn next_hole(file: &File, offset: u64) -> io::Result<u64> {
+    pub(in super::super::super) fn next_hole(file: &File, offset: u64) -> io::Result<u64> {
         match rustix::fs::seek(file, SeekFrom::Hole(offset)) {
             Ok(hole) => Ok(hole),
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(file.metadata()?.len()),
@@ -52,18 +46,12 @@ mod imp {
     use std::io;
 
     /// Everything may be data.
-    ///
-    /// # Errors
-    /// None.
-    pub fn next_data(_: &File, offset: u64) -> io::Result<Option<u64>> {
+    pub(in super::super::super) fn next_data(_: &File, offset: u64) -> io::Result<Option<u64>> {
         Ok(Some(offset))
     }
 
     /// The end of the file.
-    ///
-    /// # Errors
-    /// What the operating system reports.
-    pub fn next_hole(file: &File, _: u64) -> io::Result<u64> {
+    pub(in super::super::super) fn next_hole(file: &File, _: u64) -> io::Result<u64> {
         Ok(file.metadata()?.len())
     }
 }

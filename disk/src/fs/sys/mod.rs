@@ -11,14 +11,16 @@ mod imp;
 mod imp;
 
 #[cfg(unix)]
-pub use holes::{next_data, next_hole};
-pub use imp::{allocated, identity, read_exact_at};
+pub(super) use holes::{next_data, next_hole};
+#[cfg(all(unix, feature = "fault-injection"))]
+pub(super) use imp::identity_in;
 pub(super) use imp::{
-    clone_file, copy_range, create_dir, fsync_dir, make_sparse, open_no_link, private, set_access,
-    sync_volume, write_all_at,
+    allocated, clone_file, copy_range, create_dir, fsync_dir, is_mode, make_sparse, open_no_link,
+    private, set_access, symlink, sync_volume, write_all_at,
 };
+pub use imp::{identity, read_exact_at};
 #[cfg(windows)]
-pub use imp::{next_data, next_hole};
+pub(super) use imp::{next_data, next_hole};
 
 use std::fs::File;
 use std::io;

@@ -3,7 +3,7 @@
 use super::super::{Access, Identity, IsLink};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -54,16 +54,29 @@ pub(in super::super) fn set_access(permissions: &mut Permissions, access: Access
     });
 }
 
+/// Whether these are the permission bits.
+pub(in super::super) fn is_mode(permissions: &Permissions, bits: u32) -> bool {
+    permissions.mode() & 0o777 == bits
+}
+
+pub(in super::super) fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
 /// Which file this is.
 ///
 /// # Errors
 /// What the operating system reports.
 pub fn identity(file: &File) -> io::Result<Identity> {
-    let found = file.metadata()?;
-    Ok(Identity {
+    Ok(identity_in(&file.metadata()?))
+}
+
+/// Which file it is that this was found out about.
+pub(in super::super) fn identity_in(found: &Metadata) -> Identity {
+    Identity {
         volume: found.dev(),
         file: found.ino(),
-    })
+    }
 }
 
 /// Every file may have holes where the volume has them.
@@ -72,9 +85,8 @@ pub(in super::super) fn make_sparse(_file: &File) -> io::Result<()> {
 }
 
 /// Bytes that a file takes on its volume, where the system says so.
-#[must_use]
-pub fn allocated(file: &File) -> Option<u64> {
-    file.metadata().ok().map(|m| m.blocks().saturating_mul(512))
+pub(in super::super) fn allocated(found: &Metadata) -> Option<u64> {
+    Some(found.blocks().saturating_mul(512))
 }
 
 /// Makes `target` share all blocks of `source`. False where the volume cannot.

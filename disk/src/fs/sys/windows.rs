@@ -1,7 +1,7 @@
 //! Windows.
 
 use super::super::{Access, Identity, IsLink};
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::windows::fs::{FileExt as _, OpenOptionsExt as _};
 use std::os::windows::io::AsRawHandle as _;
@@ -71,6 +71,15 @@ pub(in super::super) fn set_access(permissions: &mut Permissions, access: Access
     permissions.set_readonly(access == Access::ReadOnly);
 }
 
+/// There are no permission bits.
+pub(in super::super) fn is_mode(_: &Permissions, _: u32) -> bool {
+    false
+}
+
+pub(in super::super) fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(target, link)
+}
+
 /// Which file this is.
 ///
 /// # Errors
@@ -113,24 +122,17 @@ pub(in super::super) fn make_sparse(file: &File) -> io::Result<()> {
 }
 
 /// Not asked for.
-#[must_use]
-pub fn allocated(_: &File) -> Option<u64> {
+pub(in super::super) fn allocated(_: &Metadata) -> Option<u64> {
     None
 }
 
 /// Holes are not asked for: everything may be data.
-///
-/// # Errors
-/// None.
-pub fn next_data(_: &File, offset: u64) -> io::Result<Option<u64>> {
+pub(in super::super) fn next_data(_: &File, offset: u64) -> io::Result<Option<u64>> {
     Ok(Some(offset))
 }
 
 /// The end of the file.
-///
-/// # Errors
-/// What the operating system reports.
-pub fn next_hole(file: &File, _: u64) -> io::Result<u64> {
+pub(in super::super) fn next_hole(file: &File, _: u64) -> io::Result<u64> {
     Ok(file.metadata()?.len())
 }
 
