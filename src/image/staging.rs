@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use stratavm_disk::fs::{self, Access, File};
+use stratavm_disk::fs::{self, File};
 use stratavm_disk::{Ctx, Durability, ImageSpec, Patch, Phase, RawSpec, Volume, fsync_dir};
 
 use super::ImageDigest;
@@ -18,7 +18,7 @@ use super::hash::{digest, digest_following};
 use super::meta::{ALIGNMENT, ExtentMeta, ImageMeta, PartitionMeta, Provenance};
 use super::root::{Image, ImageRoot, META_FILE};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::FileLock;
+use crate::store::{FileLock, seal};
 
 /// What the names of unfinished images start with.
 pub(crate) const UNFINISHED: &str = ".new-";
@@ -39,6 +39,7 @@ pub(super) struct Staging {
     folder: PathBuf,
     extents: Vec<ExtentMeta>,
     size: u64,
+    volume: Volume,
     _lock: FileLock,
 }
 
@@ -62,6 +63,7 @@ impl Staging {
             folder: new_folder(root.folder())?,
             extents: Vec::new(),
             size,
+            volume: volume.clone(),
             _lock: lock,
         };
         for (n, start) in (0..size).step_by(limit as usize).enumerate() {
@@ -237,8 +239,7 @@ impl Staging {
             .chain([META_FILE])
         {
             let path = self.folder.join(file);
-            fs::set_access(&path, Access::ReadOnly)
-                .map_err(|e| Error::io("cannot be made read-only", &path, e))?;
+            seal(&path, &self.volume)?;
         }
         fsync_dir(&self.folder)?;
         let folder = root.folder_of(&digest);

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, FileType};
 use std::path::{Path, PathBuf};
 
-use stratavm_disk::fs::{Access, set_access};
 use stratavm_disk::{Durability, ErrorKind as DiskErrorKind, ImageSpec};
 
 use super::folder::Machine;
@@ -21,7 +20,7 @@ use crate::image::ImageDigest;
 use crate::layout::{DeltaRef, DiskLayout, FrozenRef, ImageRef, Reach};
 use crate::resolved::Paths;
 use crate::spec::{Controller, Name, Size, Writes};
-use crate::store::{make_private_dir, remove_file, sync_dir};
+use crate::store::{make_private_dir, remove_file, seal, sync_dir};
 
 /// Layouts of one machine's disks.
 pub(super) struct Files<'a> {
@@ -157,7 +156,7 @@ impl<'a> Files<'a> {
             let spec = layout.base_spec(image)?;
             if make(&path, &spec, self.machine, each, Stale::Derived)? {
                 names = Names::New;
-                seal(&path)?;
+                seal(&path, self.machine.store().volume())?;
             }
         }
         let parent = layer.history.top(revision.n);
@@ -378,16 +377,6 @@ pub(super) fn make(
     remove(path)?;
     stratavm_disk::create(path, spec, volume, how)?;
     Ok(true)
-}
-
-/// Takes the permission to write: frozen files and base descriptors are never edited again.
-pub(super) fn seal(path: &Path) -> Result<()> {
-    let failed = |error| Error::io("the file could not be made read-only", path, error);
-    let permissions = fs::symlink_metadata(path).map_err(failed)?.permissions();
-    if permissions.readonly() {
-        return Ok(());
-    }
-    set_access(path, Access::ReadOnly).map_err(failed)
 }
 
 /// Bytes above which a file's blocks are given back on a thread of their own.

@@ -5,13 +5,14 @@
 
 use stratavm_disk::Durability;
 
-use super::files::{Files, seal};
+use super::files::Files;
 use super::record::Record;
 use super::revision::{DeltaId, History};
 use crate::chain::{DiskName, Family};
 use crate::error::Result;
 use crate::image::ImageDigest;
 use crate::spec::Name;
+use crate::store::seal;
 
 /// How many of a layer's newest deltas are looked at by each change. One change freezes one or two;
 /// looking at all would make each change slower than the one before.
@@ -69,7 +70,7 @@ impl Files<'_> {
         });
         for (delta, image) in newest.take(NEWEST) {
             for path in self.head_paths(record, &disk, delta, &image)? {
-                seal(&path)?;
+                seal(&path, self.machine().store().volume())?;
             }
         }
         Ok(())

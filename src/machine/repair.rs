@@ -2,14 +2,13 @@
 //! [`super::inspect`].
 
 use stratavm_disk::Durability;
-use stratavm_disk::fs::Access;
 
-use super::files::{Files, Stale, make, seal};
+use super::files::{Files, Stale, make};
 use super::folder::Machine;
 use super::inspect::{Fault, Fix, Trust};
 use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{FileLock, sync_dir};
+use crate::store::{FileLock, seal, sync_dir, unseal};
 
 impl Machine {
     /// Tells `found` what is wrong with the machine's files. Of a run that is under way, its heads
@@ -48,11 +47,11 @@ impl Machine {
 
     /// Puts one fault right. The machine is off, and both of its locks are held.
     pub(crate) fn repair(&self, record: &Record, fault: &Fault, fix: &Fix) -> Result<()> {
-        let files = Files::new(self);
+        let (files, volume) = (Files::new(self), self.store().volume());
         match fix {
             Fix::Base(spec) => {
                 make(&fault.path, spec, self, Durability::Synced, Stale::Derived)?;
-                seal(&fault.path)?;
+                seal(&fault.path, volume)?;
             }
             Fix::Head => {
                 let layer = record
@@ -67,13 +66,11 @@ impl Machine {
             }
             Fix::Cid(cid) => {
                 // It was sealed when it was frozen, or should have been.
-                stratavm_disk::fs::set_access(&fault.path, Access::Private).map_err(|error| {
-                    Error::io("it could not be made writable", &fault.path, error)
-                })?;
+                unseal(&fault.path, volume)?;
                 stratavm_disk::vmdk::renew_cid(&fault.path, *cid, Durability::Synced)?;
-                seal(&fault.path)?;
+                seal(&fault.path, volume)?;
             }
-            Fix::Seal => seal(&fault.path)?,
+            Fix::Seal => seal(&fault.path, volume)?,
         }
         fault.path.parent().map_or(Ok(()), sync_dir)
     }

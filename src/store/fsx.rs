@@ -4,7 +4,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use stratavm_disk::fs::{self, File};
+use stratavm_disk::fs::{self, Access, File};
+use stratavm_disk::{Permissions, Volume};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,6 +34,26 @@ pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
         .at(path));
     }
     Ok(bytes)
+}
+
+/// Takes the permission to write: images, frozen files and base descriptors are never edited again.
+/// Where the volume knows no such thing, nothing is asked of it: it may refuse, or do nothing.
+pub(crate) fn seal(path: &Path, volume: &Volume) -> Result<()> {
+    let failed = |error| Error::io("the file could not be made read-only", path, error);
+    let found = std::fs::symlink_metadata(path).map_err(failed)?;
+    if volume.permissions == Permissions::None || found.permissions().readonly() {
+        return Ok(());
+    }
+    fs::set_access(path, Access::ReadOnly).map_err(failed)
+}
+
+/// Gives the permission to write back.
+pub(crate) fn unseal(path: &Path, volume: &Volume) -> Result<()> {
+    if volume.permissions == Permissions::None {
+        return Ok(());
+    }
+    fs::set_access(path, Access::Private)
+        .map_err(|error| Error::io("the file could not be made writable", path, error))
 }
 
 /// Makes the names in a folder durable.

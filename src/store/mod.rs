@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use stratavm_disk::Volume;
 
 pub use fsck::{Checked, Digests, Finding, FindingKind, FsckMode, FsckOptions, Remedy};
-pub(crate) use fsx::{make_private_dir, read_small, remove_dir, remove_file, sync_dir};
+pub(crate) use fsx::{
+    make_private_dir, read_small, remove_dir, remove_file, seal, sync_dir, unseal,
+};
 pub(crate) use links::{refuse_link, refuse_links_below};
 pub(crate) use lock::FileLock;
 pub use prune::{Leftover, LeftoverKind, PruneMode, PruneOptions, Pruned, SetAside, Spared};

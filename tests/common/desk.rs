@@ -1,6 +1,8 @@
 //! A machine on the null product in a folder, and supervisors of it: a thread of this process, or
 //! this test program run once more to be killed.
 
+#![allow(dead_code, reason = "not every test uses every part")]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -56,10 +58,16 @@ impl Desk {
 
     pub(crate) fn with_suspend(policy: &str) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        let desk = Self {
-            folder: temporary.path().to_owned(),
+        let desk = Self::made_in(temporary.path().to_owned(), policy);
+        Self {
             _temporary: Some(temporary),
-        };
+            ..desk
+        }
+    }
+
+    /// A new one in `folder`.
+    pub(crate) fn made_in(folder: PathBuf, policy: &str) -> Self {
+        let desk = Self::at(folder);
         std::fs::create_dir(desk.product_folder()).unwrap();
         let guest = BootSector::new().write(1, 3, "kept").end(End::Hang);
         let mut os = guest.image_bytes().unwrap().to_vec();

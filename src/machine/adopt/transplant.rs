@@ -14,13 +14,13 @@ use crate::chain::{DiskName, Family};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::machine::carry::carry;
-use crate::machine::files::{Files, Stale, make, seal};
+use crate::machine::files::{Files, Stale, make};
 use crate::machine::inspect::largest;
 use crate::machine::layer::{AnyLayer, Use};
 use crate::machine::record::Record;
 use crate::machine::revision::{DeltaId, History, Stacked};
 use crate::spec::{Name, Writes};
-use crate::store::{Store, make_private_dir, remove_tree, sync_dir};
+use crate::store::{Store, make_private_dir, remove_tree, seal, sync_dir};
 
 /// A folder that is removed again unless it became a machine.
 struct Staging(PathBuf);
@@ -296,6 +296,7 @@ impl Files<'_> {
 
     /// Makes every descriptor over an image that a delta needs, or makes it anew.
     pub(super) fn make_bases(&self, record: &Record) -> Result<()> {
+        let volume = self.machine().store().volume();
         for layer in record.all_layers() {
             let mut images: Vec<_> = deltas(layer)
                 .into_iter()
@@ -316,7 +317,7 @@ impl Files<'_> {
                     Durability::Synced,
                     Stale::Derived,
                 )?;
-                seal(&path)?;
+                seal(&path, volume)?;
             }
         }
         Ok(())
@@ -324,10 +325,11 @@ impl Files<'_> {
 
     /// Takes the permission to write from every frozen file.
     fn seal_all(&self, record: &Record) -> Result<()> {
+        let volume = self.machine().store().volume();
         for layer in record.all_layers() {
             for Stacked { delta, image, .. } in layer.history.stacked() {
                 let paths = self.head_paths(record, &layer.disk(), delta, &image)?;
-                paths.iter().try_for_each(|path| seal(path))?;
+                paths.iter().try_for_each(|path| seal(path, volume))?;
             }
         }
         Ok(())

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stratavm_disk::ImageSpec;
 use stratavm_disk::vmdk::Cid;
+use stratavm_disk::{ImageSpec, Permissions};
 
 use compare::compare;
 
@@ -105,6 +105,13 @@ impl Files<'_> {
     /// Looks through every file that `record` names and tells `found` what is wrong. The machine's
     /// lock is held, or nobody knows the folder yet.
     pub(super) fn inspect(&self, record: &Record, trust: Trust, found: &mut dyn FnMut(Fault)) {
+        // Where nothing can be sealed, nothing should be.
+        let seals = self.machine().store().volume().permissions != Permissions::None;
+        let found = &mut |fault: Fault| {
+            if seals || fault.what != What::Writable {
+                found(fault);
+            }
+        };
         for layer in record.all_layers() {
             if let Err(error) = self.inspect_layer(record, layer, trust, found) {
                 found(Fault {

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use stratavm_disk::fs::Access;
+use stratavm_disk::Permissions;
 
 use super::{Checking, FindingKind, line};
 use crate::error::{Error, Result};
 use crate::image::{Change, Image, ImageDigest, LEASES, META_FILE, UNFINISHED, lock_staging};
 use crate::store::references::{References, digests_in};
 use crate::store::remove::{GONE, remove_tree};
+use crate::store::seal;
 
 impl Checking<'_> {
     /// Looks at every image of the store's own folder. Read-only roots are checked where they are
@@ -130,11 +131,11 @@ impl Checking<'_> {
             let sealed = path
                 .symlink_metadata()
                 .is_ok_and(|found| found.permissions().readonly());
-            if !sealed {
+            if !sealed && self.store.volume().permissions != Permissions::None {
                 let message = "a file of an image can be written to";
+                let volume = self.store.volume();
                 self.derived(FindingKind::Writable, &path, None, message, || {
-                    stratavm_disk::fs::set_access(&path, Access::ReadOnly)
-                        .map_err(|error| Error::io("it could not be made read-only", &path, error))
+                    seal(&path, volume)
                 });
             }
         }

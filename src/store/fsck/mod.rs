@@ -10,7 +10,7 @@ mod machines;
 
 use std::path::{Path, PathBuf};
 
-use stratavm_disk::Ctx;
+use stratavm_disk::{Ctx, Permissions};
 
 use super::references::References;
 use super::{FileLock, Store};
@@ -372,7 +372,9 @@ impl Checking<'_> {
     }
 
     fn folder_mode(&mut self, folder: &Path, machine: Option<&Name>) {
-        if is_open_to_others(folder) {
+        // Without modes, who mounted the volume decides who may write to it.
+        let has_modes = self.store.volume().permissions == Permissions::Posix;
+        if has_modes && is_open_to_others(folder) {
             self.person(
                 FindingKind::Mode,
                 folder,
