@@ -6,8 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use stratavm_disk::ImageSpec;
 use stratavm_disk::vmdk::Cid;
+use stratavm_disk::{ImageSpec, RawSpec};
 use uuid::Uuid;
 
 use crate::image::ImageDigest;
@@ -137,14 +137,15 @@ impl Chain {
         files.map(|file| file.path.clone()).collect()
     }
 
-    /// Makes the image at the base a new file, for a blank layer outside a store.
-    pub(crate) fn make_image(&mut self, spec: &ImageSpec) {
+    /// Makes the files of the image at the base new ones, for a blank layer outside a store.
+    pub(crate) fn make_image(&mut self, specs: Vec<RawSpec>) {
         let image = self
             .members
             .first_mut()
             .filter(|m| matches!(m.role, MemberRole::Image(_)));
-        for file in image.into_iter().flat_map(|member| &mut member.files) {
-            file.source = Source::New(spec.clone());
+        let files = image.into_iter().flat_map(|member| &mut member.files);
+        for (file, spec) in files.zip(specs) {
+            file.source = Source::New(ImageSpec::Raw(spec));
         }
     }
 

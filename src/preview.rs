@@ -3,16 +3,16 @@
 //! What would need a change of an image (padding, wrapping, moving its partition table) is refused:
 //! that is the store's affair.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use stratavm_disk::{Ctx, ImageSpec, RawSpec, Volume};
+use stratavm_disk::{Ctx, RawSpec, Volume};
 
 use crate::capability::Capabilities;
 use crate::chain::{Chain, DiskName, Family};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hypervisor::Hypervisor;
 use crate::identity::Identity;
-use crate::image::{ImageDigest, PartitionMeta, inspect};
+use crate::image::{ImageDigest, PartitionMeta, extent_lengths, inspect};
 use crate::layout::{DeltaRef, DiskLayout, ImageRef, Making, Reach};
 use crate::linux::{ManifestLine, SessionDisk};
 use crate::machine::{Freshness, blank, check_ids, digest_of, manifest_line, medium};
@@ -30,7 +30,7 @@ const GENERATION: u64 = 1;
 #[derive(Debug, Clone)]
 pub struct Preview {
     spec: VmSpec,
-    media: Vec<std::path::PathBuf>,
+    media: Vec<PathBuf>,
     images: Vec<PreviewImage>,
     ports: Ports,
     volume: Volume,
@@ -40,7 +40,7 @@ pub struct Preview {
 struct PreviewImage {
     image: ImageRef,
     /// What a blank image holds; none for one that is there.
-    blank: Option<ImageSpec>,
+    blank: Option<RawSpec>,
     partitions: Vec<PartitionMeta>,
 }
 
@@ -111,15 +111,18 @@ impl Preview {
             let layout = self.layout(identity, &paths, name, family)?;
             let head = self.head(&layout, found.image.sectors())?;
             let chain = match &found.blank {
-                None => layout.chain(&found.image, &[], head, Making::New)?,
+                None => {
+                    self.check_cut(&found.image, layer, family)?;
+                    layout.chain(&found.image, &[], head, Making::New)?
+                }
                 Some(blank) => {
+                    let lengths = extent_lengths(blank.size, None, &self.volume)?;
+                    let files = blank.cut(&lengths);
                     let folder = paths.disk(&layout.disk);
-                    let path =
-                        folder.join(format!("blank-{}.raw", found.image.digest.content_id()));
                     let mut image = found.image.clone();
-                    image.extents = vec![(path, found.image.sectors())];
+                    image.extents = blank_extents(&folder, &image.digest, &files);
                     let mut chain = layout.chain(&image, &[], head, Making::New)?;
-                    chain.make_image(blank);
+                    chain.make_image(files);
                     chain
                 }
             };
@@ -148,6 +151,32 @@ impl Preview {
             paths,
             self.volume.clone(),
         ))
+    }
+
+    /// Refuses an image in place whose `.hds` head, which is cut where the image is, could outgrow a
+    /// file of the volume.
+    fn check_cut(&self, image: &ImageRef, layer: &LayerSpec, family: Family) -> Result<()> {
+        if family != Family::Hds {
+            return Ok(());
+        }
+        let outgrows = |(_, sectors): &&(PathBuf, u64)| {
+            let lengths = extent_lengths(sectors * SECTOR, None, &self.volume);
+            lengths.is_ok_and(|lengths| lengths.len() > 1)
+        };
+        let Some((path, _)) = image.extents.iter().find(outgrows) else {
+            return Ok(());
+        };
+        let message = format!(
+            "what the guest writes to layer {} would be one file as long as its image, which is more than \
+             files on this volume can hold",
+            layer.name
+        );
+        Err(Error::new(ErrorKind::Unsupported, message)
+            .at(path)
+            .next(format!(
+                "stratavm image add {}: in a store on this volume it is cut; name its digest in the spec",
+                path.display()
+            )))
     }
 
     fn head(&self, layout: &DiskLayout<'_>, sectors: u64) -> Result<DeltaRef> {
@@ -235,18 +264,29 @@ fn look_up(
             Ok(PreviewImage {
                 image: ImageRef {
                     digest: blank.digest,
-                    extents: vec![(std::path::PathBuf::new(), blank.size / SECTOR)],
+                    extents: vec![(PathBuf::new(), blank.size / SECTOR)],
                     reach: Reach::Relative,
                 },
-                blank: Some(ImageSpec::Raw(RawSpec {
+                blank: Some(RawSpec {
                     size: blank.size,
                     patches: blank.patches,
-                })),
+                }),
                 partitions: blank.partition.into_iter().collect(),
             })
         }
         (None, None) => Err(Error::invalid("neither image nor size is given")),
     }
+}
+
+/// Where the files of a blank image go, with their lengths in sectors.
+fn blank_extents(folder: &Path, image: &ImageDigest, files: &[RawSpec]) -> Vec<(PathBuf, u64)> {
+    let id = image.content_id();
+    let name = |n: usize| match files.len() {
+        1 => format!("blank-{id}.raw"),
+        _ => format!("blank-{id}-{n}.raw"),
+    };
+    let file = |(n, file): (usize, &RawSpec)| (folder.join(name(n)), file.size / SECTOR);
+    files.iter().enumerate().map(file).collect()
 }
 
 /// An image file that is used where it is.

@@ -35,6 +35,18 @@ pub fn probe(folder: &Path) -> Result<Volume> {
     Ok(volume)
 }
 
+/// Tries out the volume that `folder` is on, or will be on once it is made: as [`probe`] of the
+/// nearest folder that is there.
+///
+/// # Errors
+/// As for [`probe`].
+pub fn probe_for(folder: &Path) -> Result<Volume> {
+    let folder = std::path::absolute(folder)
+        .map_err(|error| Error::io("the folder has no absolute path", folder, error))?;
+    let there = folder.ancestors().find(|folder| folder.is_dir());
+    probe(there.unwrap_or(&folder))
+}
+
 /// Largest file in bytes. Linux names the file system, unless a process stands behind it (FUSE);
 /// there and elsewhere holes tell FAT32 from the others.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -70,6 +82,9 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         let error = probe(&dir.path().join("none")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
+        let later = dir.path().join("not/there/yet");
+        assert_eq!(probe_for(&later).unwrap(), probe(dir.path()).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[cfg(target_os = "linux")]

@@ -26,4 +26,4 @@ pub use meta::{ExtentMeta, ImageMeta, Origin, PartitionMeta, Provenance};
 pub use probe::{Inspected, Need, inspect};
 pub use root::{Change, ChangedExtent, Image, ImageRoot, Verification};
 pub(crate) use root::{LEASES, META_FILE};
-pub(crate) use staging::{UNFINISHED, lock_staging};
+pub(crate) use staging::{UNFINISHED, extent_lengths, lock_staging};

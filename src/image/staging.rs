@@ -57,7 +57,7 @@ impl Staging {
         max_extent: Option<u64>,
         volume: &Volume,
     ) -> Result<Self> {
-        let limit = extent_limit(size, max_extent, volume)?;
+        let lengths = extent_lengths(size, max_extent, volume)?;
         let lock = FileLock::shared(&root.folder().join(STAGING_LOCK))?;
         let mut staging = Self {
             folder: new_folder(root.folder())?,
@@ -66,8 +66,7 @@ impl Staging {
             volume: volume.clone(),
             _lock: lock,
         };
-        for (n, start) in (0..size).step_by(limit as usize).enumerate() {
-            let len = limit.min(size - start);
+        for (n, len) in lengths.into_iter().enumerate() {
             let file = format!("extent-{n}.raw");
             let spec = ImageSpec::Raw(RawSpec {
                 size: len,
@@ -318,6 +317,21 @@ fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
             "the thread that writes the image ended early",
         ))
     })
+}
+
+/// How long the files of a disk of `size` bytes are on `volume`: one file, or several where that or
+/// `max_extent` asks for it. All in bytes.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for a limit below 1 MiB.
+pub(crate) fn extent_lengths(
+    size: u64,
+    max_extent: Option<u64>,
+    volume: &Volume,
+) -> Result<Vec<u64>> {
+    let limit = extent_limit(size, max_extent, volume)?.max(1);
+    let starts = (0..size).step_by(limit as usize);
+    Ok(starts.map(|start| limit.min(size - start)).collect())
 }
 
 /// Largest extent in bytes for a disk of `size` bytes: the disk itself where nothing is in the way.

@@ -130,5 +130,6 @@ fn blank_layers_of_more_than_4_gib_are_cut() {
         let machine = machine.unwrap();
         assert_eq!(files(&machine, "home", "-s0").len(), 3);
         fat.holds(&store);
+        fat.preview(&spec, &store);
     }
 }

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-use stratavm::Ctx;
-use stratavm::VmSpec;
 use stratavm::chain::Family;
 use stratavm::machine::{AdoptOptions, Adoption, CreateOptions, Kept, RunOptions};
+use stratavm::preview::Preview;
 use stratavm::spec::{LayerSpec, Name};
 use stratavm::store::{PruneMode, PruneOptions};
+use stratavm::{Ctx, ErrorKind, Product, VmSpec};
 
 use crate::harness::{Content, Ends, Harness};
 use crate::volume::{Fat, Kind, files, is_split};
@@ -200,5 +200,18 @@ fn every_product_is_translated_for() {
         let leaf = leaf.unwrap();
         leaf.snapshot(&name("os"), None).unwrap();
         fat.translate(&leaf, &["parallels"]);
+        // An image in place would have one head that outgrows a file.
+        let parallels = Product::named("parallels").unwrap();
+        let registry = stratavm_builtin::registry();
+        let backend = registry.get(&parallels).unwrap();
+        let preview = Preview::new(&spec, &fat.folder, None, &Ctx::none()).unwrap();
+        let preview = preview.on_volume(store.volume().clone());
+        let error = preview.resolve(backend.as_ref(), &fat.folder).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.next_step().unwrap().starts_with("stratavm image add"));
+        let mut spec = spec;
+        let image = leaf.record().unwrap().layers[0].current().unwrap().image;
+        spec.layers[0].image = Some(image.to_string());
+        fat.preview(&spec, store);
     }
 }

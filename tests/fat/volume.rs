@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use stratavm::machine::Machine;
+use stratavm::preview::Preview;
 use stratavm::store::{Digests, FsckOptions};
 use stratavm::testkit::fault::{FatRules, FatVolume};
-use stratavm::{Ctx, Hypervisor, Product, Resolved, Store};
+use stratavm::{Ctx, Hypervisor, Product, Resolved, Store, VmSpec};
 use stratavm_disk::{Case, Holes, Links, Permissions, RenameOverOpen};
 use tempfile::TempDir;
 
@@ -136,6 +137,25 @@ impl Fat {
         let translated = products.iter().map(backend).collect();
         self.holds(machine.store());
         translated
+    }
+
+    /// The spec for each product into a folder of the volume, heads and blank images included.
+    pub(crate) fn preview(&self, spec: &VmSpec, store: &Store) {
+        let preview = Preview::new(spec, &self.folder, Some(store), &Ctx::none()).unwrap();
+        let preview = preview.on_volume(store.volume().clone());
+        for product in ["vmware", "virtualbox", "qemu", "parallels"] {
+            let product = Product::named(product).unwrap();
+            let registry = stratavm_builtin::registry();
+            let backend = registry.get(&product).unwrap();
+            let out = self.folder.join("out").join(product.as_str());
+            apply(
+                backend.as_ref(),
+                &preview.resolve(backend.as_ref(), &out).unwrap(),
+            );
+            assert!(below(&out).len() > 3);
+        }
+        self.holds(store);
+        stratavm_disk::fs::remove_dir_all(&self.folder.join("out")).unwrap();
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) fn translate(context: &Context, args: &Translate) -> Result<Answer> {
     let store = context.named_store()?;
     let folder = args.spec.parent().unwrap_or(Path::new(""));
     let preview = Preview::new(&spec, folder, store.as_ref(), context.cancellable())?;
+    let preview = preview.on_volume(stratavm::volume::probe_for(&args.out)?);
     if args.product != "all" {
         let backend = context.backend(&args.product)?;
         let plan = write(context, &preview, backend.as_ref(), &args.out)?;
