@@ -42,9 +42,9 @@ fn write_new(path: &Path, spec: &ImageSpec, volume: &Volume, durability: Durabil
             "the image can grow to {grown} bytes, the volume holds files up to {max}"
         )));
     }
-    let mut file = ImageFile::create_new(path)?;
+    let file = ImageFile::create_new(path)?;
     let guard = Partial::new(path);
-    let written = write_image(&mut file, &image, volume, durability);
+    let written = write_image(&file, &image, volume, durability);
     drop(file); // Windows removes no open file
     written?;
     guard.keep();
@@ -52,7 +52,7 @@ fn write_new(path: &Path, spec: &ImageSpec, volume: &Volume, durability: Durabil
 }
 
 fn write_image(
-    file: &mut ImageFile,
+    file: &ImageFile,
     image: &ImageBytes,
     volume: &Volume,
     durability: Durability,

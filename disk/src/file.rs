@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes read at a time when a range is looked through.
 const CHUNK: usize = 64 << 10;
@@ -13,7 +14,8 @@ const CHUNK: usize = 64 << 10;
 pub(crate) struct ImageFile {
     file: File,
     path: PathBuf,
-    len: u64,
+    /// Length in bytes, as far as this program has seen to it.
+    len: AtomicU64,
 }
 
 impl ImageFile {
@@ -51,13 +53,13 @@ impl ImageFile {
         Ok(ImageFile {
             file,
             path: path.to_owned(),
-            len,
+            len: AtomicU64::new(len),
         })
     }
 
-    /// Length in bytes when the file was opened, or as set since.
+    /// Length in bytes when the file was opened, or as set and written since.
     pub(crate) fn len(&self) -> u64 {
-        self.len
+        self.len.load(Ordering::Acquire)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -76,12 +78,20 @@ impl ImageFile {
     }
 
     /// Makes the file this long; what is added reads as zeros.
-    pub(crate) fn set_len(&mut self, len: u64) -> Result<()> {
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
         self.file
             .set_len(len)
             .map_err(|e| Error::from(e).at_path(&self.path))?;
-        self.len = len;
+        self.len.store(len, Ordering::Release);
         Ok(())
+    }
+
+    /// Makes the file at least this long; what is added reads as zeros.
+    pub(crate) fn grow_to(&self, len: u64) -> Result<()> {
+        match self.len() < len {
+            true => self.set_len(len),
+            false => Ok(()),
+        }
     }
 
     /// Fills `buf` from `offset`; a file that ends before is malformed.
@@ -93,7 +103,27 @@ impl ImageFile {
     pub(crate) fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.file
             .write_all_at(buf, offset)
-            .map_err(|e| self.error(e, offset))
+            .map_err(|e| self.error(e, offset))?;
+        self.len
+            .fetch_max(offset + buf.len() as u64, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Fills `buf` from `offset`; what lies behind the end of the file reads as zeros.
+    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let there = self.len().saturating_sub(offset);
+        let there = usize::try_from(there).map_or(buf.len(), |n| n.min(buf.len()));
+        let (there, behind) = buf.split_at_mut(there);
+        behind.fill(0);
+        match there.is_empty() {
+            true => Ok(()),
+            false => self.read_exact_at(there, offset),
+        }
+    }
+
+    /// Makes a range that lies in the file read as zeros, and gives its blocks back where the volume takes them.
+    pub(crate) fn zero(&self, at: u64, len: u64) -> Result<()> {
+        self.file.zero(at, len).map_err(|e| self.error(e, at))
     }
 
     pub(crate) fn sync(&self) -> Result<()> {
@@ -104,10 +134,15 @@ impl ImageFile {
 
     /// The first byte at or behind `offset` that may be other than zero; `None` if a hole reaches to the end.
     pub(crate) fn next_data(&self, offset: u64) -> Result<Option<u64>> {
-        if offset >= self.len {
+        if offset >= self.len() {
             return Ok(None);
         }
         fs::next_data(self.file.as_std(), offset).map_err(|e| self.error(e, offset))
+    }
+
+    /// The first byte at or behind `offset` that lies in a hole; the end of the file if there is none.
+    pub(crate) fn next_hole(&self, offset: u64) -> Result<u64> {
+        fs::next_hole(self.file.as_std(), offset).map_err(|e| self.error(e, offset))
     }
 
     /// The first byte in `range` that is not zero. Holes are skipped where the system shows them.

@@ -162,32 +162,58 @@ pub fn info(path: &Path) -> Result<ImageInfo> {
     look(path).map_err(|e| e.at_path(path).during("read image"))
 }
 
+/// The format of an image by its magic, as [`info`] guesses it. The same warning holds.
+///
+/// # Errors
+/// `NotFound` and what else the operating system reports.
+pub fn probe(path: &Path) -> Result<Format> {
+    let found = if is_bundle(path) {
+        Ok(Format::Hdd)
+    } else {
+        ImageFile::open(path).and_then(|file| format_of(&file))
+    };
+    found.map_err(|e| e.at_path(path).during("read image"))
+}
+
+fn is_bundle(path: &Path) -> bool {
+    path.file_name().is_some_and(|n| n == "DiskDescriptor.xml") || path.is_dir()
+}
+
+fn format_of(file: &ImageFile) -> Result<Format> {
+    let mut start = [0; 64];
+    file.read_at(&mut start, 0)?;
+    Ok(if start.starts_with(b"KDMV") {
+        Format::VmdkSparse
+    } else if start.starts_with(b"# Disk") || start.starts_with(b"#Disk") {
+        Format::VmdkDescriptor
+    } else if hdd::Magic::of(&start).is_some() {
+        Format::Hds
+    } else {
+        Format::Raw
+    })
+}
+
 fn look(path: &Path) -> Result<ImageInfo> {
     if std::fs::metadata(path)?.is_dir() {
         return bundle(&path.join("DiskDescriptor.xml"));
     }
-    if path.file_name().is_some_and(|n| n == "DiskDescriptor.xml") {
+    if is_bundle(path) {
         return bundle(path);
     }
     let file = ImageFile::open(path)?;
-    let mut start = [0; 64];
-    let have = usize::try_from(file.len()).map_or(64, |n| n.min(64));
-    file.read_exact_at(&mut start[..have], 0)?;
-    let start = &start[..have];
-    if start.starts_with(b"KDMV") {
-        sparse(&file)
-    } else if start.starts_with(b"# Disk") || start.starts_with(b"#Disk") {
-        let d = vmdk::read_text_descriptor(&file)?;
-        let size = bytes(d.sectors())?;
-        let vmdk = vmdk_info(&d, Shutdown::Clean);
-        Ok(ImageInfo {
-            vmdk: Some(vmdk),
-            ..of(&file, Format::VmdkDescriptor, size)
-        })
-    } else if hdd::Magic::of(start).is_some() {
-        hds(&file, start)
-    } else {
-        Ok(of(&file, Format::Raw, file.len()))
+    match format_of(&file)? {
+        Format::VmdkSparse => sparse(&file),
+        Format::VmdkDescriptor => {
+            let d = vmdk::read_text_descriptor(&file)?;
+            let size = bytes(d.sectors())?;
+            let vmdk = vmdk_info(&d, Shutdown::Clean);
+            Ok(ImageInfo {
+                vmdk: Some(vmdk),
+                ..of(&file, Format::VmdkDescriptor, size)
+            })
+        }
+        Format::Hds => hds(&file),
+        format => Ok(of(&file, format, file.len())),
     }
 }
 
@@ -245,8 +271,10 @@ fn vmdk_info(d: &Descriptor, shutdown: Shutdown) -> VmdkInfo {
     }
 }
 
-fn hds(file: &ImageFile, start: &[u8]) -> Result<ImageInfo> {
-    let header = HdsHeader::parse(start, file.path())?;
+fn hds(file: &ImageFile) -> Result<ImageInfo> {
+    let mut start = [0; HdsHeader::SIZE as usize];
+    file.read_exact_at(&mut start, 0)?;
+    let header = HdsHeader::parse(&start, file.path())?;
     let hds = HdsInfo {
         variant: String::from_utf8_lossy(header.magic.as_bytes()).into_owned(),
         cluster: u64::from(header.cluster_sectors) * vmdk::SECTOR,

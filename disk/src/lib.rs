@@ -46,27 +46,35 @@
 
 mod alloc;
 mod bytes;
+mod chain;
 mod create;
 mod ctx;
 mod durable;
+mod engine;
 mod error;
 mod file;
 pub mod fs;
+mod gate;
 pub mod hdd;
 mod image;
 mod info;
+mod open;
 mod patch;
 mod raw;
 pub mod vmdk;
 mod volume;
 
 pub use alloc::has_allocated_blocks;
+pub use chain::{Access, Chain, Identity, Kind, Link, MAX_DEPTH, MappedRange};
 pub use create::{create, verify};
 pub use ctx::{CancelToken, Ctx, Phase, Progress};
 pub use durable::{Durability, fsync_dir, write_atomic};
 pub use error::{Error, ErrorKind, Result};
+pub use gate::{Below, Closed, Gate, Named, Role};
 pub use image::{ImageBytes, ImageSpec, image_bytes};
-pub use info::{ExtentInfo, Format, HddImageInfo, HddInfo, HdsInfo, ImageInfo, VmdkInfo, info};
+pub use info::{
+    ExtentInfo, Format, HddImageInfo, HddInfo, HdsInfo, ImageInfo, VmdkInfo, info, probe,
+};
 pub use patch::Patch;
 pub use raw::RawSpec;
 pub use volume::{Case, Holes, Links, Permissions, RenameOverOpen, Volume};

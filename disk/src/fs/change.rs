@@ -31,6 +31,12 @@ pub(super) enum Change<'a> {
         at: u64,
         len: u64,
     },
+    /// Bytes become zeros; their blocks may go.
+    Zero {
+        file: &'a File,
+        at: u64,
+        len: u64,
+    },
     SetLen {
         file: &'a File,
         len: u64,
@@ -101,6 +107,7 @@ impl Change<'_> {
             | Change::Rename { from: path, .. } => path,
             Change::Write { file, .. }
             | Change::Copy { file, .. }
+            | Change::Zero { file, .. }
             | Change::SetLen { file, .. }
             | Change::Sync(file)
             | Change::Lock(file) => file.path(),
@@ -116,6 +123,7 @@ impl Change<'_> {
             Change::Lock(_) => "lock",
             Change::Write { .. } => "write",
             Change::Copy { .. } => "copy",
+            Change::Zero { .. } => "zero",
             Change::SetLen { .. } => "set length",
             Change::Sync(_) | Change::SyncDir(_) | Change::SyncVolume(_) => "sync",
             Change::Rename { .. } => "rename",

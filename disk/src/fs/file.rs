@@ -149,6 +149,20 @@ impl File {
         change::make(change, || sys::write_all_at(&self.file, bytes, at))
     }
 
+    /// Makes `len` bytes from byte `at` on, which lie in the file, read as zeros; their blocks go back to the volume where
+    /// it can take them.
+    ///
+    /// # Errors
+    /// What the operating system reports. A part may read as zeros then.
+    pub fn zero(&self, at: u64, len: u64) -> io::Result<()> {
+        let change = Change::Zero {
+            file: self,
+            at,
+            len,
+        };
+        change::make(change, || sys::zero(&self.file, at, len))
+    }
+
     /// Makes this file share all blocks of `source`, and be as long as it. False, and nothing done, where the volume
     /// cannot.
     ///

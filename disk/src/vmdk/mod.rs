@@ -4,8 +4,10 @@
 mod create;
 mod descriptor;
 mod freeze;
+mod grains;
 mod head;
 mod header;
+mod open;
 mod parse;
 mod relink;
 mod split;
@@ -14,9 +16,11 @@ pub use create::{FlatExtent, FlatSpec, ParentLink, SparseSpec};
 pub(crate) use create::{render_flat, render_sparse, sparse_grown_len};
 pub use descriptor::{Access, CreateType, Descriptor, Extent, ExtentKind};
 pub use freeze::renew_cid;
+pub(crate) use grains::Grains;
 pub(crate) use head::{Head, MAX_DESCRIPTOR, read_header, read_text, read_text_descriptor};
 pub(crate) use header::FLAG_ZERO_GRAIN;
 pub use header::{Shutdown, SparseHeader};
+pub(crate) use open::open;
 pub use relink::relink;
 pub use split::{
     ExtentSpec, MAX_EXTENT_SECTORS, SparseExtent, SplitSpec, check_extent_sectors, check_split,

@@ -166,6 +166,7 @@ impl Journal {
         match change {
             Change::Write { file, .. }
             | Change::Copy { file, .. }
+            | Change::Zero { file, .. }
             | Change::SetLen { file, .. } => {
                 if let Some(id) = self.id_of(file)? {
                     self.keep(id, || content_of(file.as_std()))?;
@@ -199,7 +200,7 @@ impl Journal {
                 let bytes = bytes.to_vec();
                 self.edit(file, Edit::Write { at: *at, bytes })?;
             }
-            Change::Copy { file, at, len } => {
+            Change::Copy { file, at, len } | Change::Zero { file, at, len } => {
                 let mut bytes = content_of(file.as_std())?;
                 bytes.truncate((*at + *len) as usize);
                 let bytes = bytes.split_off((*at as usize).min(bytes.len()));

@@ -16,7 +16,7 @@ pub(super) use holes::{next_data, next_hole};
 pub(super) use imp::identity_in;
 pub(super) use imp::{
     allocated, clone_file, copy_range, create_dir, fsync_dir, is_mode, make_sparse, open_no_link,
-    private, set_access, symlink, sync_volume, write_all_at,
+    private, set_access, symlink, sync_volume, write_all_at, zero,
 };
 pub use imp::{identity, read_exact_at};
 #[cfg(windows)]
@@ -38,6 +38,18 @@ fn copy_by_hand(source: &File, from: u64, target: &File, to: u64, len: u64) -> i
         read_exact_at(source, part, from + done)?;
         write_all_at(target, part, to + done)?;
         done += take as u64;
+    }
+    Ok(())
+}
+
+/// Writes zeros, where the volume takes no blocks back.
+fn zero_by_hand(file: &File, mut at: u64, len: u64) -> io::Result<()> {
+    let zeros = vec![0; BUFFER];
+    let end = at.saturating_add(len);
+    while at < end {
+        let take = usize::try_from(end - at).map_or(BUFFER, |left| left.min(BUFFER));
+        write_all_at(file, &zeros[..take], at)?;
+        at += take as u64;
     }
     Ok(())
 }

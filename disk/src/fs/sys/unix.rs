@@ -89,6 +89,24 @@ pub(in super::super) fn allocated(found: &Metadata) -> Option<u64> {
     Some(found.blocks().saturating_mul(512))
 }
 
+/// Punches a hole, or writes zeros where the volume has no holes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(in super::super) fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match fallocate(file, flags, at, len) {
+        Ok(()) => Ok(()),
+        Err(error) if is_refusal(error) => super::zero_by_hand(file, at, len),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes zeros: punching holes has no call that works alike on the other systems.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(in super::super) fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
+    super::zero_by_hand(file, at, len)
+}
+
 /// Makes `target` share all blocks of `source`. False where the volume cannot.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(in super::super) fn clone_file(source: &File, target: &File) -> io::Result<bool> {

@@ -121,6 +121,11 @@ pub(in super::super) fn make_sparse(file: &File) -> io::Result<()> {
     }
 }
 
+/// Writes zeros.
+pub(in super::super) fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
+    super::zero_by_hand(file, at, len)
+}
+
 /// Not asked for.
 pub(in super::super) fn allocated(_: &Metadata) -> Option<u64> {
     None

@@ -1,0 +1,84 @@
+//! What images say about themselves and about the image below, and whether two of them belong together.
+
+use super::Level;
+use crate::info::Format;
+use crate::vmdk::Cid;
+use crate::{Error, ErrorKind, Result};
+use uuid::Uuid;
+
+/// The ids that a child knows an image by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// VMDK's content id.
+    pub cid: Option<Cid>,
+    /// VMDK's `ddb.uuid.image`, VDI's creation UUID, the GUID of an image in a Parallels bundle.
+    pub uuid: Option<Uuid>,
+}
+
+/// What an image says about the one below.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link {
+    /// Where it is, as written.
+    pub hint: Option<String>,
+    /// Its format, where the image says so.
+    pub format: Option<Format>,
+    /// Its content id.
+    pub cid: Option<Cid>,
+    /// Its UUID.
+    pub uuid: Option<Uuid>,
+}
+
+/// Refuses images that are of different size, or that name another one as their parent.
+pub(super) fn check(levels: &[Level]) -> Result<()> {
+    for pair in levels.windows(2) {
+        let [parent, child] = pair else { continue };
+        if let Some(why) = stranger(parent, child) {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!("it does not lie on {:?}: {why}", parent.path),
+            )
+            .at_path(&child.path)
+            .during("open chain"));
+        }
+    }
+    let base = levels.first().filter(|base| base.link.is_some());
+    base.map_or(Ok(()), |base| {
+        Err(
+            Error::new(ErrorKind::NotFound, "the image below it is missing")
+                .at_path(&base.path)
+                .during("open chain"),
+        )
+    })
+}
+
+/// Why the child does not lie on the parent; `None` if it does, as far as the two say.
+fn stranger(parent: &Level, child: &Level) -> Option<String> {
+    let (below, above) = (parent.map.size(), child.map.size());
+    if below != above {
+        return Some(format!("one holds {below} bytes, the other {above}"));
+    }
+    let Some(link) = &child.link else {
+        return match child.format {
+            // Nothing in such a file could say it.
+            Format::Raw | Format::Hds => None,
+            _ => Some("it has no parent".to_owned()),
+        };
+    };
+    if let (Some(want), Some(have)) = (link.cid, parent.identity.cid)
+        && want != have
+    {
+        return Some(format!(
+            "it was made over CID {want}, and that one has {have}"
+        ));
+    }
+    if let (Some(want), Some(have)) = (link.uuid, parent.identity.uuid)
+        && want != have
+    {
+        return Some(format!(
+            "it was made over UUID {want}, and that one has {have}"
+        ));
+    }
+    None
+}

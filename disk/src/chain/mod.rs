@@ -1,0 +1,217 @@
+//! A chain of images as one disk: opened level by level, read through all of them, written to in the top one. How each
+//! format lays its data out is the drivers' affair; whole-image operations (convert, check, compare) stand beside this.
+
+mod links;
+mod read;
+mod write;
+
+pub use links::{Identity, Link};
+pub use read::{Kind, MappedRange};
+
+use crate::engine::Map;
+use crate::gate::{Gate, Named, Role};
+use crate::info::Format;
+use crate::open::{self, Opened};
+use crate::{Durability, Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+
+/// The longest chain that is opened: products stop far below.
+pub const MAX_DEPTH: usize = 64;
+
+/// What an image is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and writing; of a chain, the top image alone.
+    Write,
+}
+
+/// One image of a chain.
+pub(crate) struct Level {
+    pub(crate) map: Box<dyn Map>,
+    pub(crate) path: PathBuf,
+    pub(crate) format: Format,
+    pub(crate) identity: Identity,
+    pub(crate) link: Option<Link>,
+}
+
+/// A chain of images, one of them at least. Reads and writes take any offset and length in bytes, from any thread.
+///
+/// A chain that was written to should be [closed](Chain::close): only that tells whether all of it reached the file.
+pub struct Chain {
+    /// The base first.
+    levels: Vec<Level>,
+    /// Held exclusively by whoever changes where data lies.
+    places: RwLock<()>,
+}
+
+impl Chain {
+    /// Opens an image and all that it lies on, as far as the images themselves say. `format` is that of the image at
+    /// `path`; each name in it goes through `gate` before it is opened.
+    ///
+    /// # Errors
+    /// `Mismatch` naming both files where two do not belong together; `Limit` for a chain of more than [`MAX_DEPTH`]
+    /// images, or one that leads back to itself; what the gate says; else as for reading the formats.
+    pub fn open(path: &Path, format: Format, access: Access, gate: &dyn Gate) -> Result<Chain> {
+        let mut levels = Vec::new();
+        let mut next = Some((path.to_owned(), format, access));
+        while let Some((path, format, access)) = next.take() {
+            let opened = open::open(&path, format, access, gate)?;
+            // Of a bundle, the top one comes last.
+            for Opened {
+                map,
+                path,
+                format,
+                identity,
+                link,
+            } in opened.into_iter().rev()
+            {
+                levels.push(Level {
+                    map,
+                    path,
+                    format,
+                    identity,
+                    link,
+                });
+            }
+            if levels.len() > MAX_DEPTH {
+                return Err(Error::limit(format!(
+                    "a chain of more than {MAX_DEPTH} images, or one that leads back to itself"
+                ))
+                .at_path(&path));
+            }
+            let Some(level) = levels.last() else { break };
+            if let Some(name) = level.link.as_ref().and_then(|l| l.hint.as_deref()) {
+                let named = Named {
+                    by: &level.path,
+                    name,
+                    role: Role::Parent,
+                };
+                let parent = gate.allow(&named)?;
+                let format = open::parent_format(&parent, level).map_err(|e| e.at_path(&parent))?;
+                next = Some((parent, format, Access::Read));
+            }
+        }
+        levels.reverse();
+        Chain::of(levels)
+    }
+
+    /// Opens images in the order given, the base first; what they name as parents is not looked for. The way to open
+    /// chains whose images name no parent: VDI, `.hds`.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); `Invalid` without an image.
+    pub fn open_all(images: &[(&Path, Format)], access: Access, gate: &dyn Gate) -> Result<Chain> {
+        let mut levels = Vec::new();
+        for (n, (path, format)) in images.iter().enumerate() {
+            let access = match n + 1 == images.len() {
+                true => access,
+                false => Access::Read,
+            };
+            let mut opened = open::open(path, *format, access, gate)?;
+            let one = opened.pop().filter(|_| opened.is_empty());
+            let one = one
+                .ok_or_else(|| Error::invalid("a bundle holds a chain of its own").at_path(path))?;
+            levels.push(Level {
+                map: one.map,
+                path: one.path,
+                format: one.format,
+                identity: one.identity,
+                link: one.link,
+            });
+        }
+        if levels.len() > MAX_DEPTH {
+            return Err(Error::limit(format!(
+                "a chain of more than {MAX_DEPTH} images"
+            )));
+        }
+        Chain::of(levels)
+    }
+
+    fn of(levels: Vec<Level>) -> Result<Chain> {
+        if levels.is_empty() {
+            return Err(Error::invalid("a chain without an image"));
+        }
+        links::check(&levels)?;
+        Ok(Chain {
+            levels,
+            places: RwLock::new(()),
+        })
+    }
+
+    /// Size of the guest disk in bytes.
+    pub fn size(&self) -> u64 {
+        self.top().map.size()
+    }
+
+    /// How many images it has.
+    pub fn depth(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// The images' files and formats, the base first. Of an image in several files, the one that was named.
+    pub fn images(&self) -> impl Iterator<Item = (&Path, Format)> {
+        self.levels.iter().map(|l| (l.path.as_path(), l.format))
+    }
+
+    /// The image that is written to. There is one always.
+    pub(crate) fn top(&self) -> &Level {
+        &self.levels[self.levels.len() - 1]
+    }
+
+    /// Writes what is kept in memory. With [`Durability::Synced`] all that was written before is on the volume afterwards.
+    ///
+    /// # Errors
+    /// What the operating system reports; nothing that was flushed before is lost.
+    pub fn flush(&self, durability: Durability) -> Result<()> {
+        let _places = self.exclusive();
+        match self.top().map.writer() {
+            Some(writer) => writer.flush(durability),
+            None => Ok(()),
+        }
+    }
+
+    /// Flushes, and marks the top image as closed where its format has a mark for that.
+    ///
+    /// # Errors
+    /// As for [`flush`](Self::flush).
+    pub fn close(self, durability: Durability) -> Result<()> {
+        self.finish(durability)
+    }
+
+    fn finish(&self, durability: Durability) -> Result<()> {
+        let _places = self.exclusive();
+        match self.top().map.writer() {
+            Some(writer) => writer.finish(durability),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a range that does not lie in the disk.
+    fn check_range(&self, offset: u64, len: u64) -> Result<()> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.size() => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{len} bytes from there on reach beyond the disk of {} bytes",
+                    self.size()
+                ),
+            )
+            .at_offset(offset)
+            .at_path(&self.top().path)),
+        }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        // Whoever wants to know closes it.
+        if let Err(error) = self.finish(Durability::Unsynced) {
+            tracing::warn!(%error, "an image could not be closed");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Writing to the top image of a chain: in place where it has the data, else into new units that are filled up from below
+//! before the image names them.
+
+use super::Chain;
+use crate::engine::{Allocate, Mapping, Place};
+use crate::{Error, ErrorKind, Result};
+use std::ops::{ControlFlow, Range};
+
+/// Bytes that pass through memory at a time when a unit is filled up.
+const CHUNK: u64 = 1 << 20;
+
+impl Chain {
+    /// Writes `buf` from byte `offset` on. What is not flushed may be lost when the process dies; the image stays valid.
+    ///
+    /// # Errors
+    /// `PermissionDenied` if the chain is open for reading; `Invalid` for a range beyond the disk; else what the
+    /// operating system reports: a part may have been written then.
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.check_range(offset, buf.len() as u64)?;
+        let writer = self.writer()?;
+        let mut done = 0;
+        {
+            let _places = self.shared();
+            while done < buf.len() {
+                match self.write_in_place(writer, &buf[done..], offset + done as u64)? {
+                    0 => break,
+                    n => done += n,
+                }
+            }
+        }
+        if done == buf.len() {
+            return Ok(());
+        }
+        let _places = self.exclusive();
+        while done < buf.len() {
+            let (part, at) = (&buf[done..], offset + done as u64);
+            done += match self.write_in_place(writer, part, at)? {
+                0 => self.write_anew(writer, part, at)?,
+                n => n,
+            };
+        }
+        Ok(())
+    }
+
+    /// Makes `len` bytes from byte `offset` on read as zeros, and takes no more room for that than the format needs: no
+    /// zeros are written where a hole will do.
+    ///
+    /// # Errors
+    /// As for [`write_at`](Self::write_at).
+    pub fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_range(offset, len)?;
+        let writer = self.writer()?;
+        let _places = self.exclusive();
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            let Mapping { place, len } = self.top().run(at, end - at)?;
+            at = match place {
+                Place::Data { file, offset } => {
+                    writer.begin()?;
+                    let inside = file.len().saturating_sub(offset).min(len);
+                    file.zero(offset, inside)?;
+                    at + len
+                }
+                Place::Zero => at + len,
+                Place::Absent if self.is_zero(at..at + len)? => at + len,
+                Place::Absent | Place::Packed => self.zero_anew(writer, at..at + len)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn writer(&self) -> Result<&dyn Allocate> {
+        self.top().map.writer().ok_or_else(|| {
+            Error::new(
+                ErrorKind::PermissionDenied,
+                "the image is not open for writing",
+            )
+            .at_path(&self.top().path)
+        })
+    }
+
+    /// Writes what lies in units that the top image has; how many bytes that were.
+    fn write_in_place(&self, writer: &dyn Allocate, buf: &[u8], at: u64) -> Result<usize> {
+        let Mapping { place, len } = self.top().run(at, buf.len() as u64)?;
+        let Place::Data { file, offset } = place else {
+            return Ok(0);
+        };
+        writer.begin()?;
+        file.write_all_at(&buf[..len as usize], offset)?;
+        Ok(len as usize)
+    }
+
+    /// Writes into units that the top image does not have; how many bytes that were.
+    fn write_anew(&self, writer: &dyn Allocate, buf: &[u8], at: u64) -> Result<usize> {
+        let run = self.top().run(at, buf.len() as u64)?.len;
+        let first = writer.unit(at).start;
+        writer.begin()?;
+        let room = writer.allocate(first, at + run - first)?;
+        let end = (at + run).min(room.units.end);
+        let whole = at == first && end == room.units.end && room.len == end - first;
+        if !whole {
+            room.file.grow_to(room.at + room.len)?;
+            self.copy_up(&room, first..at)?;
+            self.copy_up(&room, end..room.units.end)?;
+        }
+        let taken = (end - at) as usize;
+        room.file
+            .write_all_at(&buf[..taken], room.at + (at - first))?;
+        writer.link(&room)?;
+        Ok(taken)
+    }
+
+    /// Makes units read as zeros that the top image does not have; up to where.
+    fn zero_anew(&self, writer: &dyn Allocate, range: Range<u64>) -> Result<u64> {
+        let first = writer.unit(range.start);
+        writer.begin()?;
+        let whole = first.start..writer.unit(range.end - 1).end;
+        // What the mark covers beyond the range must read as zeros already.
+        let last = writer.unit(range.end - 1);
+        let covered = match whole == range {
+            true => range.clone(),
+            false => {
+                let start = match first.start == range.start {
+                    true => range.start,
+                    false => first.end,
+                };
+                let end = match last.end == range.end {
+                    true => range.end,
+                    false => last.start,
+                };
+                start..end.max(start)
+            }
+        };
+        if covered.start == range.start
+            && !covered.is_empty()
+            && writer.mark_zero(covered.clone())?
+        {
+            return Ok(covered.end);
+        }
+        let room = writer.allocate(first.start, range.end - first.start)?;
+        room.file.grow_to(room.at + room.len)?;
+        let end = range.end.min(room.units.end);
+        self.copy_up(&room, first.start..range.start)?;
+        self.copy_up(&room, end..room.units.end)?;
+        writer.link(&room)?;
+        Ok(end)
+    }
+
+    /// Fills a part of new room with what the guest sees there now; zeros are there already.
+    fn copy_up(&self, room: &crate::engine::Room<'_>, range: Range<u64>) -> Result<()> {
+        let mut buf = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + CHUNK);
+            if !self.is_zero(at..end)? {
+                buf.resize((end - at) as usize, 0);
+                self.read_from(self.depth(), &mut buf, at)?;
+                room.file
+                    .write_all_at(&buf, room.at + (at - room.units.start))?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Whether the images say that a range reads as zeros; their data is not looked at.
+    fn is_zero(&self, range: Range<u64>) -> Result<bool> {
+        let len = range.end - range.start;
+        let seen = self.visit(self.depth(), range.start, len, &mut |found| {
+            Ok(match found.place {
+                Place::Zero | Place::Absent => ControlFlow::Continue(()),
+                Place::Data { .. } | Place::Packed => ControlFlow::Break(()),
+            })
+        })?;
+        Ok(seen.is_continue())
+    }
+}

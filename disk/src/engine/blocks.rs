@@ -1,0 +1,341 @@
+//! The driver that VMDK grains, VDI blocks and Parallels clusters share: a disk in units of one size, and a table that
+//! says for each unit where in the file it lies. What differs is a [`Layout`].
+
+use super::table::{PER_PAGE, PageAt, Table};
+use super::{Allocate, Map, Mapping, Place, Room};
+use crate::file::ImageFile;
+use crate::{Durability, Error, Result};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Changed pages of the table that are kept before they are written back.
+const MOST_WAITING: usize = 3072;
+
+/// What an entry of the table says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// The unit is not in this image.
+    Absent,
+    /// It reads as zeros.
+    Zero,
+    /// It lies at this byte of the file.
+    At(u64),
+    /// It lies packed at this byte of the file.
+    #[expect(dead_code, reason = "the formats with packed units come next")]
+    Packed(u64),
+}
+
+/// What one format's table looks like. Offsets are in bytes from the start of the file.
+pub(crate) trait Layout: Send + Sync {
+    /// Size of the guest disk in bytes, not 0.
+    fn size(&self) -> u64;
+
+    /// Bytes of a unit, not 0.
+    fn unit(&self) -> u64;
+
+    /// Where the page of the table with the entries from `page * 512` on stands; `None` where there is none, and all of
+    /// its entries are absent. Checked: it lies in the file.
+    fn page(&self, file: &ImageFile, page: u64) -> Result<Option<PageAt>>;
+
+    /// What an entry means. `At` is checked by the caller against [`data`](Self::data) and the length of the file.
+    fn decode(&self, entry: u32) -> Entry;
+
+    /// The entry for a unit at byte `at`.
+    ///
+    /// # Errors
+    /// `Limit` where the format cannot name such a place.
+    fn encode(&self, at: u64) -> Result<u32>;
+
+    /// The entry for a unit of zeros, where the format has one that all its readers know.
+    fn zero(&self) -> Option<u32> {
+        None
+    }
+
+    /// The first byte where units may lie.
+    fn data(&self) -> u64;
+
+    /// The distance of neighbouring units in the file: more than a unit where each has something before it.
+    fn stride(&self) -> u64 {
+        self.unit()
+    }
+
+    /// The first byte that the header says is free; the end of the file counts where it is behind it.
+    fn free_from(&self) -> u64 {
+        self.data()
+    }
+
+    /// Says in the header that a writer is at work.
+    fn begin(&self, _file: &ImageFile) -> Result<()> {
+        Ok(())
+    }
+
+    /// Brings the header up to date; `next` is the first byte that no unit was ever given.
+    fn flush(&self, _file: &ImageFile, _next: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes back what [`begin`](Self::begin) said.
+    fn finish(&self, _file: &ImageFile) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads one whole unit that lies packed at byte `at`.
+    fn unpack(&self, _file: &ImageFile, at: u64, _unit: &mut [u8]) -> Result<()> {
+        Err(Error::unsupported("packed unit").at_offset(at))
+    }
+}
+
+/// Whether an image is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Read,
+    Write,
+}
+
+/// An image in units.
+pub(crate) struct Blocks<L> {
+    file: ImageFile,
+    layout: L,
+    table: Table,
+    used: Use,
+    /// The first byte that no unit was ever given.
+    next: AtomicU64,
+    begun: AtomicBool,
+}
+
+impl<L: Layout> Blocks<L> {
+    pub(crate) fn new(file: ImageFile, layout: L, used: Use) -> Blocks<L> {
+        let (data, stride) = (layout.data(), layout.stride());
+        let end = file.len().max(layout.free_from()).max(data);
+        let next = data + (end - data).div_ceil(stride) * stride;
+        Blocks {
+            file,
+            layout,
+            table: Table::default(),
+            used,
+            next: AtomicU64::new(next),
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// How many units the disk has; the last may reach beyond its end.
+    pub(crate) fn units(&self) -> u64 {
+        self.layout.size().div_ceil(self.layout.unit())
+    }
+
+    /// What the table says of a run of units from `unit` on, `most` at most: the first one's entry, and how many follow
+    /// it in the same way, those with a place side by side.
+    pub(crate) fn run(&self, unit: u64, most: u64) -> Result<(Entry, u64)> {
+        let mut first = None;
+        let mut found = 0;
+        while found < most {
+            let (page, index) = ((unit + found) / PER_PAGE, (unit + found) % PER_PAGE);
+            let here = (PER_PAGE - index).min(most - found);
+            let Some(at) = self.layout.page(&self.file, page)? else {
+                match first {
+                    None => first = Some(Entry::Absent),
+                    Some(Entry::Absent) => {}
+                    Some(_) => break,
+                }
+                found += here;
+                continue;
+            };
+            let entries = self.table.page(&self.file, page, &at)?;
+            for n in 0..here {
+                let entry = self.layout.decode(entries.get(index + n));
+                match first {
+                    None => {
+                        self.check(entry, || at.offset + (index + n) * 4)?;
+                        first = Some(entry);
+                    }
+                    Some(first) if !follows(first, entry, found, self.layout.stride()) => {
+                        return Ok((first, found));
+                    }
+                    // The first of a run was checked, so that its neighbours start inside the file only if told so.
+                    Some(_) => self.check(entry, || at.offset + (index + n) * 4)?,
+                }
+                found += 1;
+                // Packed units are read one by one; so are those with something between them.
+                let alone = matches!(entry, Entry::Packed(_))
+                    || (matches!(entry, Entry::At(_))
+                        && self.layout.stride() != self.layout.unit());
+                if alone {
+                    return Ok((entry, 1));
+                }
+            }
+        }
+        Ok((first.unwrap_or(Entry::Absent), found))
+    }
+
+    /// Refuses a place before the data or behind the end of the file. The last unit of a file may be cut short by a
+    /// writer that died, or that wrote no more than it had: it starts in the file.
+    fn check(&self, entry: Entry, from: impl Fn() -> u64) -> Result<()> {
+        let (Entry::At(at) | Entry::Packed(at)) = entry else {
+            return Ok(());
+        };
+        if at < self.layout.data() || at >= self.file.len() {
+            return Err(Error::malformed(format!("a table entry names byte {at}"))
+                .at_path(self.file.path())
+                .at_offset(from()));
+        }
+        Ok(())
+    }
+
+    fn set(&self, unit: u64, value: u32) -> Result<()> {
+        let (page, index) = (unit / PER_PAGE, unit % PER_PAGE);
+        let Some(at) = self.layout.page(&self.file, page)? else {
+            return Err(
+                Error::unsupported("writing where the image has no table of its own for")
+                    .at_path(self.file.path()),
+            );
+        };
+        self.table.set(&self.file, page, &at, index, value)
+    }
+
+    fn write_tables(&self, durability: Durability) -> Result<()> {
+        if durability == Durability::Synced {
+            self.file.sync()?;
+        }
+        self.table.write_back(&self.file, |page| {
+            let at = self.layout.page(&self.file, page)?;
+            at.ok_or_else(|| Error::malformed("a table has gone").at_path(self.file.path()))
+        })?;
+        self.layout
+            .flush(&self.file, self.next.load(Ordering::Acquire))
+    }
+}
+
+/// Whether `entry`, `n` units behind `first`, goes on where it is.
+fn follows(first: Entry, entry: Entry, n: u64, stride: u64) -> bool {
+    match (first, entry) {
+        (Entry::Absent, Entry::Absent) | (Entry::Zero, Entry::Zero) => true,
+        (Entry::At(a), Entry::At(b)) => n
+            .checked_mul(stride)
+            .and_then(|far| a.checked_add(far))
+            .is_some_and(|next| next == b),
+        _ => false,
+    }
+}
+
+impl<L: Layout> Map for Blocks<L> {
+    fn size(&self) -> u64 {
+        self.layout.size()
+    }
+
+    fn map(&self, offset: u64, len: u64) -> Result<Mapping<'_>> {
+        let unit = self.layout.unit();
+        let (first, within) = (offset / unit, offset % unit);
+        let most = (within.saturating_add(len)).div_ceil(unit);
+        let (entry, units) = self.run(first, most.min(self.units() - first))?;
+        let place = match entry {
+            Entry::Absent => Place::Absent,
+            Entry::Zero => Place::Zero,
+            Entry::Packed(_) => Place::Packed,
+            Entry::At(at) => Place::Data {
+                file: &self.file,
+                offset: at + within,
+            },
+        };
+        let len = (units * unit - within).min(len);
+        Ok(Mapping { place, len })
+    }
+
+    fn unpack(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let size = self.layout.unit();
+        let mut whole = vec![0; size as usize];
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let within = (at % size) as usize;
+            let take = (whole.len() - within).min(buf.len() - done);
+            match self.run(at / size, 1)?.0 {
+                Entry::Packed(place) => self.layout.unpack(&self.file, place, &mut whole)?,
+                _ => return Err(Error::invalid("not a packed unit").at_offset(at)),
+            }
+            buf[done..done + take].copy_from_slice(&whole[within..within + take]);
+            done += take;
+        }
+        Ok(())
+    }
+
+    fn writer(&self) -> Option<&dyn Allocate> {
+        (self.used == Use::Write).then_some(self)
+    }
+}
+
+impl<L: Layout> Allocate for Blocks<L> {
+    fn unit(&self, offset: u64) -> Range<u64> {
+        let unit = self.layout.unit();
+        let start = offset / unit * unit;
+        start..(start + unit).min(self.layout.size())
+    }
+
+    fn begin(&self) -> Result<()> {
+        if !self.begun.swap(true, Ordering::AcqRel) {
+            self.layout.begin(&self.file)?;
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> Result<Room<'_>> {
+        let (unit, stride) = (self.layout.unit(), self.layout.stride());
+        let most = match stride == unit {
+            true => len.div_ceil(unit).max(1),
+            false => 1,
+        };
+        let start = self.next.load(Ordering::Acquire);
+        let end = start.checked_add(most * stride);
+        let end = end.ok_or_else(|| Error::limit("the image is as long as it can be"))?;
+        let at = start + (stride - unit);
+        self.layout.encode(end - unit)?;
+        self.next.store(end, Ordering::Release);
+        Ok(Room {
+            file: &self.file,
+            at,
+            len: most * unit,
+            units: offset..(offset + most * unit).min(self.layout.size()),
+        })
+    }
+
+    fn link(&self, room: &Room<'_>) -> Result<()> {
+        let unit = self.layout.unit();
+        let first = room.units.start / unit;
+        for n in 0..room.len / unit {
+            self.set(first + n, self.layout.encode(room.at + n * unit)?)?;
+        }
+        if self.table.waiting() >= MOST_WAITING {
+            self.write_tables(Durability::Synced)?;
+        }
+        Ok(())
+    }
+
+    fn mark_zero(&self, units: Range<u64>) -> Result<bool> {
+        let Some(zero) = self.layout.zero() else {
+            return Ok(false);
+        };
+        let unit = self.layout.unit();
+        for n in units.start / unit..units.end.div_ceil(unit) {
+            self.set(n, zero)?;
+        }
+        Ok(true)
+    }
+
+    fn flush(&self, durability: Durability) -> Result<()> {
+        self.write_tables(durability)?;
+        match durability {
+            Durability::Synced => self.file.sync(),
+            Durability::Unsynced => Ok(()),
+        }
+    }
+
+    fn finish(&self, durability: Durability) -> Result<()> {
+        self.flush(durability)?;
+        if self.begun.swap(false, Ordering::AcqRel) {
+            self.layout.finish(&self.file)?;
+            if durability == Durability::Synced {
+                self.file.sync()?;
+            }
+        }
+        Ok(())
+    }
+}

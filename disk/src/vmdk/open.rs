@@ -1,0 +1,116 @@
+//! Opening a VMDK for its data: a sparse file with its descriptor inside, or a text descriptor with its extents, each
+//! through the caller's gate.
+
+use super::{
+    Descriptor, Extent, ExtentKind, Grains, Head, SECTOR, Shutdown, read_header,
+    read_text_descriptor,
+};
+use crate::chain::{Access, Identity, Link};
+use crate::engine::{Concat, Flat, Map, Use, Zeros};
+use crate::gate::{Gate, Named, Role};
+use crate::info::Format;
+use crate::open::{self, Opened};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Opens the image whose descriptor is at `path`, inside a sparse file or as a text.
+pub(crate) fn open(path: &Path, access: Access, gate: &dyn Gate) -> Result<Opened> {
+    let (file, used) = open::file(path, access)?;
+    let mut magic = [0; 4];
+    file.read_at(&mut magic, 0)?;
+    let (map, descriptor, format): (Box<dyn Map>, _, _) = match &magic == b"KDMV" {
+        true => {
+            let head = Head::read(&file)?;
+            check_extent(&head.header, head.descriptor.sectors(), used)?;
+            (
+                Box::new(Grains::open(file, head.header, used)?),
+                head.descriptor,
+                Format::VmdkSparse,
+            )
+        }
+        false => {
+            let descriptor = read_text_descriptor(&file)?;
+            let parts: Result<Vec<_>> = descriptor
+                .extents
+                .iter()
+                .map(|extent| part(extent, path, access, gate))
+                .collect();
+            (
+                Box::new(Concat::new(parts?)?),
+                descriptor,
+                Format::VmdkDescriptor,
+            )
+        }
+    };
+    Ok(Opened {
+        map,
+        path: path.to_owned(),
+        format,
+        identity: Identity {
+            cid: Some(descriptor.cid),
+            uuid: descriptor.image_uuid(),
+        },
+        link: link(&descriptor),
+    })
+}
+
+/// What the descriptor says of its parent: VirtualBox writes none of VMware's keys, and the other way round.
+fn link(descriptor: &Descriptor) -> Option<Link> {
+    let uuid = descriptor.parent_uuid().filter(|uuid| !uuid.is_nil());
+    (descriptor.parent_cid.is_some() || uuid.is_some()).then(|| Link {
+        hint: descriptor.parent_hint.clone(),
+        format: None,
+        cid: descriptor.parent_cid,
+        uuid,
+    })
+}
+
+/// Opens one extent of a text descriptor.
+fn part(extent: &Extent, by: &Path, access: Access, gate: &dyn Gate) -> Result<Box<dyn Map>> {
+    let size = extent.sectors * SECTOR;
+    let opened = |name: &Option<String>| {
+        let Some(name) = name else {
+            return Err(Error::malformed("an extent without a file"));
+        };
+        let path = gate.allow(&Named {
+            by,
+            name,
+            role: Role::Extent,
+        })?;
+        open::file(&path, access)
+    };
+    match extent.kind {
+        ExtentKind::Zero => Ok(Box::new(Zeros { size })),
+        ExtentKind::Flat | ExtentKind::Vmfs => {
+            let (file, used) = opened(&extent.file)?;
+            Ok(Box::new(Flat::new(
+                file,
+                extent.offset.unwrap_or(0) * SECTOR,
+                size,
+                used,
+            )?))
+        }
+        ExtentKind::Sparse => {
+            let (file, used) = opened(&extent.file)?;
+            let header = read_header(&file)?;
+            check_extent(&header, extent.sectors, used).map_err(|e| e.at_path(file.path()))?;
+            Ok(Box::new(Grains::open(file, header, used)?))
+        }
+        other => Err(Error::unsupported(format!("an extent of type {other:?}"))),
+    }
+}
+
+fn check_extent(header: &super::SparseHeader, sectors: u64, used: Use) -> Result<()> {
+    if header.capacity != sectors {
+        return Err(Error::mismatch(format!(
+            "the descriptor says {sectors} sectors, the header {}",
+            header.capacity
+        )));
+    }
+    if used == Use::Write && header.shutdown == Shutdown::Unclean {
+        return Err(Error::mismatch(
+            "its last writer did not close it, or has it open: check and repair it first",
+        ));
+    }
+    Ok(())
+}
