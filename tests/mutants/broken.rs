@@ -3,11 +3,12 @@
 mod control;
 mod plan;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use stratavm::capability::Capabilities;
+use stratavm::capability::{Capabilities, Lifetime};
 use stratavm::hypervisor::{Detection, Endpoint, Launch, Running, State, Stop};
 use stratavm::{Ctx, Error, Hypervisor, Plan, Product, Resolved, Result};
 use stratavm_null::Null;
@@ -79,27 +80,83 @@ pub(crate) enum Fault {
     EndsWithItsHandle,
     ExpectedElsewhere,
     TakesOverTheDead,
+    OutlivesItsSupervisor,
+    SaysOffWithoutProduct,
+    StartsWithoutProduct,
+}
+
+impl Fault {
+    /// Whether the mutant says of itself that its machines end with their supervisor.
+    pub(crate) fn is_supervised(self) -> bool {
+        matches!(
+            self,
+            Self::OutlivesItsSupervisor | Self::StartsWithoutProduct
+        )
+    }
+
+    /// Whether its machines are in the process that starts them, so that this is true.
+    pub(crate) fn is_in_process(self) -> bool {
+        self == Self::StartsWithoutProduct
+    }
 }
 
 /// The null product with a fault. Clones share machines, as processes of one user do.
 #[derive(Debug, Clone)]
 pub(crate) struct Broken {
     null: Null,
+    capabilities: Capabilities,
     fault: Fault,
     calls: Arc<AtomicU64>,
-    _folder: Arc<TempDir>,
+    folder: Option<Arc<TempDir>>,
 }
 
 impl Broken {
     #[allow(clippy::expect_used)]
     pub(crate) fn new(fault: Fault) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the product");
+        let broken = Self::at(folder.path(), fault);
         Self {
-            null: Null::in_folder(folder.path()),
+            folder: Some(Arc::new(folder)),
+            ..broken
+        }
+    }
+
+    /// The one that another process has in `folder`.
+    pub(crate) fn at(folder: &Path, fault: Fault) -> Self {
+        let null = match fault.is_in_process() {
+            true => Null::new(),
+            false => Null::in_folder(folder),
+        };
+        let mut capabilities = null.capabilities().clone();
+        if fault.is_supervised() {
+            capabilities.lifetime = Lifetime::Supervised;
+        }
+        Self {
+            null,
+            capabilities,
             fault,
             calls: Arc::default(),
-            _folder: Arc::new(folder),
+            folder: None,
         }
+    }
+
+    /// The same where its product is not installed.
+    pub(crate) fn absent(&self) -> Self {
+        Self {
+            null: self.null.clone().uninstalled(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// Where its machines are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder
+            .as_ref()
+            .map_or(Path::new(""), |folder| folder.path())
     }
 
     /// How many calls there were before this one.
@@ -115,7 +172,7 @@ impl Hypervisor for Broken {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        self.null.capabilities()
+        &self.capabilities
     }
 
     fn translate(&self, machine: &Resolved) -> Result<Plan> {
@@ -144,9 +201,9 @@ impl Hypervisor for Broken {
     }
 
     async fn state(&self, endpoint: &Endpoint, ctx: &Ctx) -> Result<State> {
-        match self.fault {
-            Fault::SaysOff => Ok(State::Off),
-            _ => self.null.state(endpoint, ctx).await,
+        match (self.fault, self.null.state(endpoint, ctx).await) {
+            (Fault::SaysOff, _) | (Fault::SaysOffWithoutProduct, Err(_)) => Ok(State::Off),
+            (_, state) => state,
         }
     }
 

@@ -8,19 +8,28 @@ mod broken;
 mod mutants;
 
 use std::collections::BTreeSet;
+use std::env;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use stratavm::Hypervisor;
-use stratavm::testkit::conformance::{self, Case, Miss, Options, Panics};
+use stratavm::testkit::conformance::{self, Case, Disks, Miss, Options, Panics, Supervisor};
 
 use broken::{Broken, Fault};
 use mutants::MUTANTS;
 
+/// Which mutant a supervisor is to use, and where its machines are.
+const MUTANT: &str = "STRATAVM_TEST_MUTANT";
+const FOLDER: &str = "STRATAVM_TEST_FOLDER";
+
 fn main() -> ExitCode {
+    if let Some(code) = conformance::supervise(&as_told) {
+        return code;
+    }
     let mut trials = vec![
         Trial::test("the-unbroken-product-passes", || all_pass(Fault::None)),
         Trial::test("every-trial-has-a-mutant", every_trial_has_a_mutant),
@@ -32,10 +41,27 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if !arguments.list && std::env::var_os("STRATAVM_MATRIX").is_some_and(|value| value == "1") {
+    if !arguments.list && env::var_os("STRATAVM_MATRIX").is_some_and(|value| value == "1") {
         print_matrix();
     }
     conclusion.exit_code()
+}
+
+/// The mutant that this program's environment names, as the supervisor of its machines has it.
+fn as_told() -> Arc<dyn Hypervisor> {
+    let folder = env::var_os(FOLDER).unwrap_or_default();
+    let name = env::var(MUTANT).unwrap_or_default();
+    let mut known = MUTANTS.iter().map(|(fault, _)| *fault);
+    let fault = known.find(|fault| format!("{fault:?}") == name);
+    Arc::new(Broken::at(Path::new(&folder), fault.unwrap_or(Fault::None)))
+}
+
+/// This program, to supervise machines of this mutant.
+#[allow(clippy::expect_used)]
+fn supervisor(product: &Broken) -> Supervisor {
+    let this = Supervisor::this_program().expect("the path of this program");
+    let this = this.env(FOLDER, product.folder());
+    this.env(MUTANT, format!("{:?}", product.fault()))
 }
 
 fn cases(fault: Fault) -> Vec<Case> {
@@ -44,7 +70,13 @@ fn cases(fault: Fault) -> Vec<Case> {
     let options = Options::default().limit(Duration::from_millis(1500));
     let options = options
         .watch(Duration::from_millis(40))
-        .panics(Panics::Seen);
+        .panics(Panics::Seen)
+        .disks(match fault.is_in_process() {
+            true => Disks::InProcess,
+            false => Disks::Durable,
+        })
+        .supervisor(supervisor(&product))
+        .absent(Arc::new(product.absent()));
     conformance::cases(&make, &options)
 }
 

@@ -84,4 +84,17 @@ pub(crate) const MUTANTS: &[(Fault, &str)] = &[
     (Fault::EndsWithItsHandle, "a-machine-outlives-its-handle"),
     (Fault::ExpectedElsewhere, "it-is-known-where-a-run-will-be"),
     (Fault::TakesOverTheDead, "an-ended-run-is-not-taken-over"),
+    (Fault::SaysOff, "a-killed-supervisor-is-succeeded"),
+    (
+        Fault::OutlivesItsSupervisor,
+        "a-killed-supervisor-is-succeeded",
+    ),
+    (
+        Fault::SaysOffWithoutProduct,
+        "a-product-that-is-gone-costs-nothing",
+    ),
+    (
+        Fault::StartsWithoutProduct,
+        "a-product-that-is-gone-costs-nothing",
+    ),
 ];

@@ -45,6 +45,13 @@ impl Null {
             machines: Machines::in_folder(folder.into()),
         }
     }
+
+    /// The same product on a host where it is not installed: it translates, and knows of no machine.
+    #[must_use]
+    pub fn uninstalled(mut self) -> Self {
+        self.machines = Machines::nowhere();
+        self
+    }
 }
 
 impl Default for Null {

@@ -43,6 +43,11 @@ impl Machines {
         Self(Arc::new(Keeper::Folder(folder)))
     }
 
+    /// Those of a product that is not there.
+    pub(crate) fn nowhere() -> Self {
+        Self(Arc::new(Keeper::Nowhere))
+    }
+
     pub(crate) fn start(&self, launch: &Launch, ctx: &Ctx) -> Result<Machine> {
         ctx.check()?;
         let plan = &launch.plan;

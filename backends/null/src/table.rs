@@ -104,6 +104,8 @@ impl Table {
 pub(crate) enum Keeper {
     Memory(Mutex<Table>),
     Folder(PathBuf),
+    /// There is no such product.
+    Nowhere,
 }
 
 /// The table's file, below the product's folder.
@@ -116,6 +118,10 @@ impl Keeper {
         let folder = match self {
             Self::Memory(table) => return work(&mut lock(table)),
             Self::Folder(folder) => folder,
+            Self::Nowhere => {
+                let what = "the null product is not installed";
+                return Err(Error::new(ErrorKind::Unavailable, what));
+            }
         };
         let failed = |error| Error::io("the null product's folder cannot be used", folder, error);
         if !folder.is_dir() {
@@ -152,7 +158,7 @@ impl Keeper {
     /// Whether the product was told to give no answers.
     pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Self::Memory(_) => false,
+            Self::Memory(_) | Self::Nowhere => false,
             Self::Folder(folder) => folder.join("silent").exists(),
         }
     }

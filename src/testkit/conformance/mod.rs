@@ -5,17 +5,32 @@
 //! guest of [`super::guest`]. A `tests/conformance.rs` of its own (with `harness = false`) is:
 //!
 //! ```no_run
-//! use stratavm::testkit::conformance::{self, Options};
-//! # fn my_backend() -> std::sync::Arc<dyn stratavm::Hypervisor> { unimplemented!() }
+//! use std::process::ExitCode;
+//! use std::sync::Arc;
 //!
-//! fn main() -> std::process::ExitCode {
-//!     conformance::run(conformance::trials(&my_backend, &Options::default()))
+//! use stratavm::Hypervisor;
+//! use stratavm::testkit::conformance::{self, Disks, Options, Supervisor};
+//! use stratavm_null::Null;
+//!
+//! fn main() -> ExitCode {
+//!     let null = Null::new();
+//!     let make = || Arc::new(null.clone()) as Arc<dyn Hypervisor>;
+//!     // Trials run this program once more and kill it while it supervises a machine.
+//!     if let Some(code) = conformance::supervise(&make) {
+//!         return code;
+//!     }
+//!     let mut options = Options::default()
+//!         .disks(Disks::InProcess)
+//!         .absent(Arc::new(Null::new().uninstalled()));
+//!     options.supervisor = Supervisor::this_program().ok();
+//!     conformance::run(conformance::trials(&make, &options))
 //! }
 //! ```
 //!
-//! A trial that cannot be done, because the product is not installed, is reported as ignored with
-//! its reason; with `STRATAVM_STRICT=1` in the environment it fails.
+//! A trial that cannot be done, because the product is not installed or [`Options`] lack what it
+//! needs, is reported as ignored with its reason; with `STRATAVM_STRICT=1` in the environment it fails.
 
+mod absent;
 mod apply;
 mod bench;
 mod busy;
@@ -23,10 +38,12 @@ mod gaps;
 mod hostile;
 mod interruption;
 mod keys;
+mod killed;
 mod layers;
 mod lifecycle;
 mod refusals;
 mod states;
+mod supervisor;
 mod translate;
 
 use std::process::ExitCode;
@@ -37,6 +54,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 pub use bench::Miss;
 use bench::{Bench, Outcome};
+pub use supervisor::{Supervisor, supervise};
 
 use crate::Hypervisor;
 use crate::capability::Capabilities;
@@ -52,6 +70,12 @@ pub struct Options {
     pub watch: Duration,
     /// Whether the product tells a guest's panic from standing still.
     pub panics: Panics,
+    /// Where what guests write is.
+    pub disks: Disks,
+    /// What supervises a machine to be killed at it; without one the trials of that are skipped.
+    pub supervisor: Option<Supervisor>,
+    /// The backend where its product is not there; without one the trials of that are skipped.
+    pub absent: Option<Arc<dyn Hypervisor>>,
 }
 
 /// Whether a product sees that a guest has panicked.
@@ -65,12 +89,26 @@ pub enum Panics {
     Unseen,
 }
 
+/// Where what a guest writes to its disks is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Disks {
+    /// In the files of its heads, or elsewhere for good: it is there whoever is killed.
+    #[default]
+    Durable,
+    /// In the memory of the process that started it, and lost with that: a product for tests.
+    InProcess,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             limit: Duration::from_secs(120),
             watch: Duration::from_millis(300),
             panics: Panics::default(),
+            disks: Disks::default(),
+            supervisor: None,
+            absent: None,
         }
     }
 }
@@ -94,6 +132,28 @@ impl Options {
     #[must_use]
     pub fn panics(mut self, panics: Panics) -> Self {
         self.panics = panics;
+        self
+    }
+
+    /// Says where what guests write is.
+    #[must_use]
+    pub fn disks(mut self, disks: Disks) -> Self {
+        self.disks = disks;
+        self
+    }
+
+    /// Has machines supervised by this program where their supervisor is to be killed.
+    #[must_use]
+    pub fn supervisor(mut self, supervisor: Supervisor) -> Self {
+        self.supervisor = Some(supervisor);
+        self
+    }
+
+    /// Takes this for the backend on a host where the product is not there (any more): what it is
+    /// asked about machines it cannot know.
+    #[must_use]
+    pub fn absent(mut self, backend: Arc<dyn Hypervisor>) -> Self {
+        self.absent = Some(backend);
         self
     }
 }
@@ -160,6 +220,8 @@ pub fn cases(backend: &dyn Fn() -> Arc<dyn Hypervisor>, options: &Options) -> Ve
         interruption::TRIALS,
         layers::TRIALS,
         states::TRIALS,
+        killed::TRIALS,
+        absent::TRIALS,
     ]
     .into_iter()
     .flatten()

@@ -92,6 +92,9 @@ pub(super) async fn start(
     if fault == Fault::StartsTwice && started.as_ref().is_err_and(is_busy) {
         started = Null::new().start(&launch, ctx).await;
     }
+    if fault == Fault::StartsWithoutProduct && started.is_err() {
+        started = Null::new().start(&launch, ctx).await;
+    }
     if fault == Fault::LeavesGhosts {
         Once::default().await;
     }
