@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 /// Bytes read at a time when a range is looked through.
 const CHUNK: usize = 64 << 10;
@@ -64,6 +65,13 @@ impl ImageFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Length in bytes now, and when it was last changed.
+    pub(crate) fn stamp(&self) -> Result<(u64, SystemTime)> {
+        let found = self.file.as_std().metadata();
+        let stamp = found.and_then(|found| Ok((found.len(), found.modified()?)));
+        stamp.map_err(|e| self.error(e, 0))
     }
 
     /// Bytes that the file takes on the volume, where the system says so.

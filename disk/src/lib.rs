@@ -47,6 +47,7 @@
 mod alloc;
 mod bytes;
 mod chain;
+mod convert;
 mod create;
 mod ctx;
 mod durable;
@@ -66,6 +67,7 @@ mod volume;
 
 pub use alloc::has_allocated_blocks;
 pub use chain::{Access, Chain, Identity, Kind, Link, MAX_DEPTH, MappedRange};
+pub use convert::{ConvertOptions, Converted, Target, convert_chain, flatten};
 pub use create::{create, verify};
 pub use ctx::{CancelToken, Ctx, Phase, Progress};
 pub use durable::{Durability, fsync_dir, write_atomic};

@@ -6,6 +6,7 @@ mod read;
 mod write;
 
 pub use links::{Identity, Link};
+pub(crate) use read::Found;
 pub use read::{Kind, MappedRange};
 
 use crate::engine::Map;
@@ -15,6 +16,7 @@ use crate::open::{self, Opened};
 use crate::{Durability, Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
+use std::time::SystemTime;
 
 /// The longest chain that is opened: products stop far below.
 pub const MAX_DEPTH: usize = 64;
@@ -155,6 +157,20 @@ impl Chain {
     /// The images' files and formats, the base first. Of an image in several files, the one that was named.
     pub fn images(&self) -> impl Iterator<Item = (&Path, Format)> {
         self.levels.iter().map(|l| (l.path.as_path(), l.format))
+    }
+
+    /// Length and time of the last change of every file: two that are alike are of content that nobody changed between.
+    pub(crate) fn stamps(&self) -> Result<Vec<(u64, SystemTime)>> {
+        let mut stamps = Vec::new();
+        for level in &self.levels {
+            level.map.files(&mut |file| stamps.push(file.stamp()));
+        }
+        stamps.into_iter().collect()
+    }
+
+    /// One of its images, counted from the base; the caller knows how many there are.
+    pub(crate) fn level(&self, level: usize) -> &Level {
+        &self.levels[level]
     }
 
     /// The image that is written to. There is one always.

@@ -2,12 +2,30 @@
 //! before the image names them.
 
 use super::Chain;
-use crate::engine::{Allocate, Mapping, Place};
+use crate::engine::{Allocate, Mapping, Place, Room};
 use crate::{Error, ErrorKind, Result};
 use std::ops::{ControlFlow, Range};
 
 /// Bytes that pass through memory at a time when a unit is filled up.
 const CHUNK: u64 = 1 << 20;
+
+/// New room, and the guest bytes that are to be written into it.
+struct New<'a> {
+    room: Room<'a>,
+    data: Range<u64>,
+}
+
+impl New<'_> {
+    /// How many bytes of the caller's go into it.
+    fn taken(&self) -> usize {
+        (self.data.end - self.data.start) as usize
+    }
+
+    /// Whether they fill it.
+    fn is_whole(&self) -> bool {
+        self.data == self.room.units && self.room.len == self.data.end - self.data.start
+    }
+}
 
 impl Chain {
     /// Writes `buf` from byte `offset` on. What is not flushed may be lost when the process dies; the image stays valid.
@@ -35,7 +53,39 @@ impl Chain {
         while done < buf.len() {
             let (part, at) = (&buf[done..], offset + done as u64);
             done += match self.write_in_place(writer, part, at)? {
-                0 => self.write_anew(writer, part, at)?,
+                0 => {
+                    let new = self.take_room(writer, part, at)?;
+                    self.fill(&new, part)?;
+                    writer.link(&new.room)?;
+                    new.taken()
+                }
+                n => n,
+            };
+        }
+        Ok(())
+    }
+
+    /// As [`write_at`](Self::write_at), for a caller that sees to it that no other thread writes to the same units: others
+    /// take room and write meanwhile.
+    pub(crate) fn write_alone(&self, buf: &[u8], offset: u64) -> Result<()> {
+        let writer = self.writer()?;
+        let mut done = 0;
+        while done < buf.len() {
+            let (part, at) = (&buf[done..], offset + done as u64);
+            let places = self.shared();
+            let n = self.write_in_place(writer, part, at)?;
+            drop(places);
+            done += match n {
+                0 => {
+                    let new = {
+                        let _places = self.exclusive();
+                        self.take_room(writer, part, at)?
+                    };
+                    self.fill(&new, part)?;
+                    let _places = self.exclusive();
+                    writer.link(&new.room)?;
+                    new.taken()
+                }
                 n => n,
             };
         }
@@ -91,24 +141,31 @@ impl Chain {
         Ok(len as usize)
     }
 
-    /// Writes into units that the top image does not have; how many bytes that were.
-    fn write_anew(&self, writer: &dyn Allocate, buf: &[u8], at: u64) -> Result<usize> {
+    /// Takes room for as many of the bytes at `at` as lie in units that the top image does not have.
+    fn take_room<'a>(&'a self, writer: &'a dyn Allocate, buf: &[u8], at: u64) -> Result<New<'a>> {
         let run = self.top().run(at, buf.len() as u64)?.len;
         let first = writer.unit(at).start;
         writer.begin()?;
         let room = writer.allocate(first, at + run - first)?;
-        let end = (at + run).min(room.units.end);
-        let whole = at == first && end == room.units.end && room.len == end - first;
-        if !whole {
-            room.file.grow_to(room.at + room.len)?;
-            self.copy_up(&room, first..at)?;
-            self.copy_up(&room, end..room.units.end)?;
+        let new = New {
+            data: at..(at + run).min(room.units.end),
+            room,
+        };
+        if !new.is_whole() {
+            new.room.file.grow_to(new.room.at + new.room.len)?;
         }
-        let taken = (end - at) as usize;
-        room.file
-            .write_all_at(&buf[..taken], room.at + (at - first))?;
-        writer.link(&room)?;
-        Ok(taken)
+        Ok(new)
+    }
+
+    /// Writes the first bytes of `buf` into new room, and around them what the guest sees there now.
+    fn fill(&self, new: &New<'_>, buf: &[u8]) -> Result<()> {
+        let New { room, data } = new;
+        if !new.is_whole() {
+            self.copy_up(room, room.units.start..data.start)?;
+            self.copy_up(room, data.end..room.units.end)?;
+        }
+        let at = room.at + (data.start - room.units.start);
+        room.file.write_all_at(&buf[..new.taken()], at)
     }
 
     /// Makes units read as zeros that the top image does not have; up to where.
@@ -148,7 +205,7 @@ impl Chain {
     }
 
     /// Fills a part of new room with what the guest sees there now; zeros are there already.
-    fn copy_up(&self, room: &crate::engine::Room<'_>, range: Range<u64>) -> Result<()> {
+    fn copy_up(&self, room: &Room<'_>, range: Range<u64>) -> Result<()> {
         let mut buf = Vec::new();
         let mut at = range.start;
         while at < range.end {

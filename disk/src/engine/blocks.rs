@@ -240,6 +240,10 @@ impl<L: Layout> Map for Blocks<L> {
         Ok(Mapping { place, len })
     }
 
+    fn files(&self, see: &mut dyn FnMut(&ImageFile)) {
+        see(&self.file);
+    }
+
     fn unpack(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let size = self.layout.unit();
         let mut whole = vec![0; size as usize];

@@ -1,6 +1,7 @@
 //! An image in parts, one after another: the extents of a VMDK, the storages of a Parallels bundle.
 
 use super::{Allocate, Map, Mapping, Room};
+use crate::file::ImageFile;
 use crate::{Durability, Error, Result};
 use std::ops::Range;
 
@@ -62,6 +63,10 @@ impl Map for Concat {
     fn map(&self, offset: u64, len: u64) -> Result<Mapping<'_>> {
         let (start, part) = self.part(offset)?;
         part.map(offset - start, len.min(start + part.size() - offset))
+    }
+
+    fn files(&self, see: &mut dyn FnMut(&ImageFile)) {
+        self.parts.iter().for_each(|(_, part)| part.files(see));
     }
 
     fn unpack(&self, offset: u64, buf: &mut [u8]) -> Result<()> {

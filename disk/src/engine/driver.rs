@@ -35,6 +35,9 @@ pub(crate) trait Map: Send + Sync {
     /// 0 and that the range lies in the disk.
     fn map(&self, offset: u64, len: u64) -> Result<Mapping<'_>>;
 
+    /// Shows every file that the image consists of.
+    fn files(&self, see: &mut dyn FnMut(&ImageFile));
+
     /// Reads a range whose place is [`Place::Packed`].
     fn unpack(&self, offset: u64, _buf: &mut [u8]) -> Result<()> {
         Err(Error::unsupported("packed data").at_offset(offset))

@@ -46,6 +46,10 @@ impl Map for Flat {
         Ok(Mapping { place, len })
     }
 
+    fn files(&self, see: &mut dyn FnMut(&ImageFile)) {
+        see(&self.file);
+    }
+
     fn writer(&self) -> Option<&dyn Allocate> {
         (self.used == Use::Write).then_some(self)
     }
@@ -97,4 +101,6 @@ impl Map for Zeros {
             len,
         })
     }
+
+    fn files(&self, _: &mut dyn FnMut(&ImageFile)) {}
 }

@@ -1,0 +1,153 @@
+//! Whole images into new ones: a chain as one image ([`flatten`]), or each image of it as one of another format
+//! ([`convert_chain`]), so that every layer and revision stays one. The content of the source is only read.
+
+mod copy;
+mod staging;
+mod target;
+mod zeros;
+
+pub use target::Target;
+
+use crate::chain::{Access, Chain};
+use crate::gate::Below;
+use crate::info::Format;
+use crate::{Ctx, Durability, Error, Result, Volume, create};
+use copy::{Job, Part};
+use staging::Staging;
+use std::path::{Path, PathBuf};
+use target::NewLevel;
+use uuid::Uuid;
+
+/// How a new image is made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConvertOptions {
+    /// What the ids of the new images follow from: the same one gives the same ids.
+    pub id: Uuid,
+    /// What the volume of the new image can do.
+    pub volume: Volume,
+    /// Whether it outlives a crash of the host once the call returns.
+    pub durability: Durability,
+}
+
+impl ConvertOptions {
+    /// Ids that follow from `id`, on a volume that can do all, flushed.
+    pub fn new(id: Uuid) -> ConvertOptions {
+        ConvertOptions {
+            id,
+            volume: Volume::default(),
+            durability: Durability::Synced,
+        }
+    }
+}
+
+/// What was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Converted {
+    /// The new files; the last one stands for the image, or for the top one.
+    pub files: Vec<PathBuf>,
+    /// How many images they are.
+    pub images: usize,
+    /// Bytes of data that were written. Zeros take none.
+    pub written: u64,
+}
+
+/// Makes one image of a chain: what the guest sees, in a file that lies on nothing.
+///
+/// Time and room follow the data; neither holes nor zeros are written. Until all of it is there, nothing stands under
+/// the target's name.
+///
+/// # Errors
+/// `Exists` if there is something under a name that would be taken; `Unsupported` for a size that the format does not
+/// have; `Mismatch` if the source changes meanwhile; `Cancelled` and `TimedOut` as `ctx` says; else as for reading and
+/// writing. The target is not there then.
+pub fn flatten(
+    source: &Chain,
+    target: &Path,
+    to: Target,
+    options: &ConvertOptions,
+    ctx: &Ctx,
+) -> Result<Converted> {
+    let parts = [Part::Whole(source.depth())];
+    make(source, &parts, target, to, options, ctx).map_err(|e| e.at_path(target).during("flatten"))
+}
+
+/// Makes a new image of each image of a chain: as many in as out, and each prefix of the new chain reads as that of the
+/// old one. Where units are larger than the source's, they are filled up from below.
+///
+/// # Errors
+/// As for [`flatten`]; `Unsupported` if images of that format lie on no other.
+pub fn convert_chain(
+    source: &Chain,
+    target: &Path,
+    to: Target,
+    options: &ConvertOptions,
+    ctx: &Ctx,
+) -> Result<Converted> {
+    let above = (1..source.depth()).map(Part::Own);
+    let parts: Vec<_> = [Part::Whole(1)].into_iter().chain(above).collect();
+    make(source, &parts, target, to, options, ctx)
+        .map_err(|e| e.at_path(target).during("convert chain"))
+}
+
+fn make(
+    source: &Chain,
+    parts: &[Part],
+    target: &Path,
+    to: Target,
+    options: &ConvertOptions,
+    ctx: &Ctx,
+) -> Result<Converted> {
+    let name = target.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Error::invalid("the target needs a name in Unicode"))?;
+    let levels = target::levels(to, name, source.size(), parts.len(), options.id)?;
+    let names: Vec<_> = levels.iter().flat_map(|level| &level.files).collect();
+    for (file, _) in &names {
+        staging::must_be_free(&target.with_file_name(file))?;
+    }
+    let before = source.stamps()?;
+    let staging = Staging::beside(target)?;
+    for (file, spec) in &names {
+        create(
+            &staging.path(file),
+            spec,
+            &options.volume,
+            Durability::Unsynced,
+        )?;
+    }
+    let mut written = 0;
+    for (n, part) in parts.iter().enumerate() {
+        let target = open(&staging, &levels[..=n])?;
+        let job = Job {
+            source,
+            part: *part,
+            target: &target,
+            ctx,
+        };
+        written += job.run()?;
+        target.close(options.durability)?;
+    }
+    if source.stamps()? != before {
+        return Err(Error::mismatch("the source changed while it was read"));
+    }
+    let names: Vec<_> = names.iter().map(|(file, _)| file.clone()).collect();
+    Ok(Converted {
+        files: staging.publish(&names, options.durability)?,
+        images: levels.len(),
+        written,
+    })
+}
+
+/// Opens new images, the top one for writing.
+fn open(staging: &Staging, levels: &[NewLevel]) -> Result<Chain> {
+    let images: Vec<(PathBuf, Format)> = levels
+        .iter()
+        .map(|level| (staging.path(&level.file), level.format))
+        .collect();
+    let images: Vec<_> = images
+        .iter()
+        .map(|(path, format)| (path.as_path(), *format))
+        .collect();
+    Chain::open_all(&images, Access::Write, &Below::new(&staging.path(""))?)
+}
