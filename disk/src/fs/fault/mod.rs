@@ -1,5 +1,5 @@
-//! Fault injection for tests: changes below a folder are counted, one of them can fail, or be the last thing that
-//! happens before the power is cut.
+//! Fault injection for tests: changes below a folder are counted, one of them can fail, kill its process, or be the last
+//! thing that happens before the power is cut.
 //!
 //! What a disk may hold after a power cut is in `journal`; how the folder is brought into that state in `crash`.
 //! Faults hold for a folder, not for a thread: operations may use as many threads as they like, and tests with folders
@@ -42,6 +42,12 @@ pub enum Fault {
     },
     /// The change at point `at` and all after it fail and change nothing, until [`Faults::crash`] says what is left.
     PowerCut {
+        /// Which point.
+        at: usize,
+    },
+    /// The process comes to the change at point `at` and is gone before it makes it, as by signal 9: nothing that it
+    /// holds is let go, flushed or tidied up but by the operating system.
+    Kill {
         /// Which point.
         at: usize,
     },
@@ -143,7 +149,9 @@ impl Faults {
     pub fn struck(&self) -> bool {
         match self.0.fault {
             Fault::None => false,
-            Fault::Error { at, .. } | Fault::PowerCut { at } => self.0.lock().points.len() > at,
+            Fault::Error { at, .. } | Fault::PowerCut { at } | Fault::Kill { at } => {
+                self.0.lock().points.len() > at
+            }
         }
     }
 
@@ -196,9 +204,21 @@ impl Watch {
             Fault::PowerCut { at } if here >= at => {
                 Verdict::Fail(io::Error::other("the power was cut by a test"))
             }
+            Fault::Kill { at } if here == at => die(),
             _ => Verdict::Act,
         }
     }
+}
+
+/// Ends this process as signal 9 does.
+fn die() -> ! {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Signal, getpid, kill_process};
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+    // Elsewhere; and where the signal is still on its way.
+    std::process::abort()
 }
 
 /// Makes a change, unless the volume that it is on refuses it, or the folder that it is in is watched and has it fail.
