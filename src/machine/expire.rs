@@ -6,7 +6,7 @@ use super::edit::Edit;
 use super::files::Files;
 use super::folder::Machine;
 use super::record::Record;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::spec::Name;
 use crate::store::allocated;
 use crate::timestamp::Timestamp;
@@ -47,12 +47,32 @@ impl Machine {
         Ok(expired.collect())
     }
 
-    /// Drops what retention lets go now.
+    /// Drops what retention lets go now. A machine that was deleted meanwhile has nothing any more.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while the machine runs.
+    /// [`ErrorKind::Busy`] while the machine runs.
     pub(crate) fn drop_expired(&self) -> Result<()> {
-        let off = self.lock_off()?;
+        let off = match self.lock_off() {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.record_path().exists() => {
+                return Ok(());
+            }
+            locked => locked?,
+        };
         Edit::new(self, off.record).commit().map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_machine_that_was_deleted_since_it_was_looked_at_has_nothing_to_drop() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let deleted = Machine::new(store, "gone".parse().unwrap());
+        deleted.drop_expired().unwrap();
     }
 }
