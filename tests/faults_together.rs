@@ -51,9 +51,7 @@ fn each_is_what_creating_it_alone_makes() {
         ids.push(machine.record().unwrap().id);
         assert_eq!(check::machine(&world, name, &created()), Ok(()));
         assert!(check::leftovers(&world, name).is_empty());
-        let run = Op::Run {
-            boots: vec![Vec::new()],
-        };
+        let run = Op::run(vec![Vec::new()]);
         assert_eq!(world.perform(name, &run), created().apply(&run));
     }
     ids.dedup();

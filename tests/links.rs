@@ -34,9 +34,7 @@ fn world(folder: &Path) -> World {
         block: 1,
         pattern: 7,
     };
-    let run = Op::Run {
-        boots: vec![vec![write("os"), write("home")]],
-    };
+    let run = Op::run(vec![vec![write("os"), write("home")]]);
     let layer = "home".to_owned();
     for op in [Op::Create, run.clone(), Op::Snapshot { layer }, run] {
         world.try_perform(DESK, &op).unwrap();
@@ -97,9 +95,7 @@ fn everything(folder: &Path) -> Vec<stratavm::Error> {
     };
     let layer = |name: &str| name.to_owned();
     let ops = [
-        Op::Run {
-            boots: vec![Vec::new()],
-        },
+        Op::run(vec![Vec::new()]),
         Op::Snapshot {
             layer: layer("home"),
         },

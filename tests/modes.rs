@@ -28,9 +28,7 @@ fn under_another_umask() {
     };
     let world = World::at(Path::new(&folder));
     let layer = |name: &str| name.to_owned();
-    let run = Op::Run {
-        boots: vec![Vec::new(), Vec::new()],
-    };
+    let run = Op::run(vec![Vec::new(), Vec::new()]);
     let ops = [
         Op::Create,
         run.clone(),

@@ -175,9 +175,7 @@ pub(crate) fn goes_on(
         check::machine(world, DESK, &model).map_err(|why| format!("done again: {why}"))?;
     }
     let next = match model.layers {
-        Some(_) => Op::Run {
-            boots: vec![Vec::new()],
-        },
+        Some(_) => Op::run(vec![Vec::new()]),
         None => Op::Create,
     };
     let expected = model.apply(&next);

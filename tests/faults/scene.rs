@@ -87,7 +87,7 @@ impl Task {
     /// The states that the machine may be in if this did not come to its end.
     pub(crate) fn cut_short(&self, before: &Model) -> Vec<Model> {
         match self {
-            Self::Machine(Op::Run { boots }) => before.cut_short(boots),
+            Self::Machine(op @ Op::Run(_)) => before.cut_short(op),
             _ => vec![before.clone()],
         }
     }
@@ -117,9 +117,9 @@ impl Task {
     }
 
     /// Whether it may change the files of `layer`.
-    pub(crate) fn touches(&self, layer: &str) -> bool {
+    pub(crate) fn touches(&self, model: &Model, layer: &str) -> bool {
         match self {
-            Self::Machine(op) => op.touches(layer),
+            Self::Machine(op) => model.touches(op, layer),
             _ => false,
         }
     }
@@ -127,10 +127,7 @@ impl Task {
 
 /// A start whose guest writes nothing: what a guest writes is flushed when it likes.
 pub(crate) fn boots(n: usize) -> Task {
-    Op::Run {
-        boots: vec![Vec::new(); n],
-    }
-    .into()
+    Op::run(vec![Vec::new(); n]).into()
 }
 
 /// Operations after which the machine has layers of every role, with frozen deltas, two images, and a started head that
@@ -143,9 +140,7 @@ pub(crate) fn rich() -> Vec<Op> {
             block: (pattern + n as u64) % BLOCKS as u64,
             pattern: pattern << 32 | n as u64,
         };
-        Op::Run {
-            boots: vec![layers.iter().enumerate().map(write).collect()],
-        }
+        Op::run(vec![layers.iter().enumerate().map(write).collect()])
     };
     let every = ["os", "cache", "home", "apps"];
     vec![

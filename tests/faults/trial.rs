@@ -139,7 +139,7 @@ fn trial(scene: &Scene, task: &Task, at: usize, blow: Blow, clean: &Files) -> Re
     let which = judge::which(&world, &candidates).map_err(context)?;
     let now = judge::files(folder);
     let may = May {
-        touch: &|layer| task.touches(layer),
+        touch: &|layer| task.touches(&scene.model, layer),
         freeze: task.freezes(),
         free: matches!(task, Task::Prune),
     };

@@ -23,6 +23,7 @@ mod sim;
 
 use faulted::{CASE, Case, Steps, cases, desk, name, run};
 use sim::product::Fake;
+use sim::run::Session;
 use sim::world::World;
 use stratavm::machine::{Kept, Pin, RunEvent, RunOptions, Scope, retention::Retention};
 use stratavm::{Ctx, Result, block_on};
@@ -135,7 +136,8 @@ const CASES: &[Case] = &[
 
 /// A run in which changes are asked for.
 fn staged(world: &World) -> Result<()> {
-    let product = std::sync::Arc::new(Fake::new(&[Vec::new()], world.pace, &world.violations));
+    let session = Session::new(vec![Vec::new()]);
+    let product = std::sync::Arc::new(Fake::new(&session, world.pace, &world.violations));
     let (machine, image) = (desk(world), world.images[1]);
     let options = RunOptions::default().on_event(move |event| {
         if matches!(event, RunEvent::Running(_)) {

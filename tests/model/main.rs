@@ -1,5 +1,5 @@
-//! Drawn layer operations on a machine beside a model of it in memory. After each one the record, what every revision
-//! and head holds, and the bytes of all files that are nobody's head are compared. A failure shrinks to the fewest
+//! Drawn operations on a machine beside a model of it in memory. After each one the record, what every revision and
+//! head holds, and the bytes of all files that are nobody's head are compared. A failure shrinks to the fewest
 //! operations that show it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
@@ -8,53 +8,26 @@ mod report;
 #[path = "../common/sim/mod.rs"]
 mod sim;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sim::check;
-use sim::draw::LAYERS;
-use sim::model::{BLOCKS, IMAGES, Kept, Model, Op, Write};
+use sim::draw::Draw;
+use sim::model::{Answer, Model, Op, Tally};
 use sim::world::World;
 
 const MACHINE: &str = "desk";
 /// Operations of one case.
-const STEPS: usize = 25;
+const STEPS: usize = 30;
 
-fn main_layer() -> impl Strategy<Value = String> {
-    // Layers that are always there are drawn more often than those that come and go.
-    prop_oneof![3 => 0..3usize, 1 => 3..LAYERS.len()].prop_map(|n| LAYERS[n].to_owned())
-}
-
-fn kept() -> impl Strategy<Value = Kept> {
-    prop_oneof![3 => Just(Kept::Preserve), 1 => Just(Kept::Discard)]
-}
-
-fn boot() -> impl Strategy<Value = Vec<Write>> {
-    let write = (main_layer(), 0..BLOCKS as u64, 1..u64::from(u32::MAX));
-    let write = write.prop_map(|(layer, block, pattern)| Write {
-        layer,
-        block,
-        pattern,
-    });
-    prop::collection::vec(write, 0..6)
-}
-
+/// An operation; shrinking leaves some out, and does not make others of them.
 fn op() -> impl Strategy<Value = Op> {
-    let images = || 0..IMAGES;
-    let to = prop_oneof![1 => Just(None), 2 => (1..8u64).prop_map(Some)];
-    prop_oneof![
-        5 => prop::collection::vec(boot(), 1..3).prop_map(|boots| Op::Run { boots }),
-        4 => main_layer().prop_map(|layer| Op::Snapshot { layer }),
-        4 => (main_layer(), to, kept()).prop_map(|(layer, to, kept)| Op::Rollback { layer, to, kept }),
-        3 => (main_layer(), images(), kept())
-            .prop_map(|(layer, image, kept)| Op::Update { layer, image, kept }),
-        2 => (main_layer(), images()).prop_map(|(layer, image)| Op::Add { layer, image }),
-        2 => (main_layer(), kept()).prop_map(|(layer, kept)| Op::Remove { layer, kept }),
-        2 => Just(Op::Rejuvenate),
-        1 => prop_oneof![Just(Op::Create), Just(Op::Delete)],
-    ]
+    any::<u64>()
+        .no_shrink()
+        .prop_map(|seed| Draw::new(seed).op())
 }
 
 #[test]
@@ -72,37 +45,48 @@ fn every_operation_does_what_the_model_says() {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let folder = sim::folder();
-    let steps = prop::collection::vec(op(), 1..=STEPS);
-    let done = TestRunner::new_with_rng(config, rng).run(&steps, |steps| {
-        case(&folder.path().join("world"), &steps).map_err(TestCaseError::fail)
+    let steps = prop::collection::vec(op(), STEPS / 3..=STEPS);
+    let done = RefCell::new(BTreeMap::new());
+    let tally = RefCell::new(Tally::default());
+    let ran = TestRunner::new_with_rng(config, rng).run(&steps, |steps| {
+        let case = case(&folder.path().join("world"), &steps, &mut done.borrow_mut());
+        *tally.borrow_mut() += case.map_err(TestCaseError::fail)?;
+        Ok(())
     });
-    if let Err(error) = done {
+    if let Err(error) = ran {
         panic!("{error}");
     }
-    report::counted(
-        "model",
-        "drawn cases of operations",
-        cases.into(),
-        Some(seed),
-    );
+    let counted = |what: &str, count| report::counted("model", what, count, Some(seed));
+    counted("drawn cases of operations", cases.into());
+    for (kind, count) in done.take() {
+        counted(&format!("operations done: {kind}"), count);
+    }
+    for (what, count) in tally.take().named() {
+        counted(what, count);
+        assert!(count > 0, "{what}: {count}");
+    }
 }
 
-/// One case in a store of its own.
-fn case(folder: &Path, steps: &[Op]) -> Result<(), String> {
+/// One case in a store of its own. Counts by kind what was not refused.
+fn case(folder: &Path, steps: &[Op], done: &mut BTreeMap<String, u64>) -> Result<Tally, String> {
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     let world = World::at(folder);
     let mut model = Model::default();
     for op in [&Op::Create].into_iter().chain(steps) {
-        step(&world, &mut model, op).map_err(|why| format!("{op:?}: {why}"))?;
+        let answer = step(&world, &mut model, op).map_err(|why| format!("{op:?}: {why}"))?;
+        for kind in answer.done(op) {
+            *done.entry(kind).or_default() += 1;
+        }
     }
-    Ok(())
+    Ok(model.tally)
 }
 
-fn step(world: &World, model: &mut Model, op: &Op) -> Result<(), String> {
+fn step(world: &World, model: &mut Model, op: &Op) -> Result<Answer, String> {
     let layers = world.machine_folder(MACHINE).join("layers");
-    let before = check::files(&layers);
+    let files = check::files(&layers);
     let heads = check::heads(world, MACHINE);
+    let before = model.clone();
     let expected = model.apply(op);
     let answer = world.perform(MACHINE, op);
     if answer != expected {
@@ -118,27 +102,33 @@ fn step(world: &World, model: &mut Model, op: &Op) -> Result<(), String> {
         return Err(format!("left behind: {leftovers:?}"));
     }
     let after = check::files(&layers);
-    for (path, bytes) in before.iter().filter(|(path, _)| !heads.contains(*path)) {
+    for (path, bytes) in files.iter().filter(|(path, _)| !heads.contains(*path)) {
         if after.get(path).is_some_and(|now| now != bytes) {
             return Err(format!("{} was no head and changed", path.display()));
         }
     }
-    unchanged(op, &before, &after)
+    unchanged(op, [&before, model], [&files, &after])?;
+    Ok(answer)
 }
 
-/// The files of layers that the operation is not about are what they were, byte for byte.
-fn unchanged(
-    op: &Op,
-    before: &BTreeMap<PathBuf, Vec<u8>>,
-    after: &BTreeMap<PathBuf, Vec<u8>>,
-) -> Result<(), String> {
-    let other = |path: &PathBuf| {
-        let folder = path.parent().and_then(Path::file_name)?.to_str()?;
-        Some(!op.touches(folder))
-    };
-    for (path, bytes) in before.iter().filter(|(path, _)| other(path) == Some(true)) {
-        if after.get(path) != Some(bytes) {
-            return Err(format!("{} changed", path.display()));
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// The files of layers that the operation is not about are what they were, byte for byte; where retention dropped a
+/// revision of one, some may be gone.
+fn unchanged(op: &Op, models: [&Model; 2], [before, after]: [&Files; 2]) -> Result<(), String> {
+    for (path, bytes) in before {
+        let folder = path.parent().and_then(Path::file_name);
+        let Some(layer) = folder.and_then(|folder| folder.to_str()) else {
+            continue;
+        };
+        if models[0].touches(op, layer) {
+            continue;
+        }
+        let revisions = models.map(|model| model.layer(layer).map(|l| l.revisions.len()));
+        match after.get(path) {
+            Some(now) if now == bytes => {}
+            None if revisions[1] < revisions[0] => {}
+            _ => return Err(format!("{} changed", path.display())),
         }
     }
     Ok(())

@@ -9,16 +9,51 @@ use std::time::Duration;
 use crate::report;
 use crate::sim::draw::Draw;
 use crate::sim::history::{Event, History};
-use crate::sim::model::Model;
+use crate::sim::model::{Model, Op, Tally};
 use crate::sim::world::World;
 use crate::sim::{self, check};
-use crate::worker::{self, MACHINES, Orders, Task};
+use crate::worker::{self, Death, MACHINES, Orders, Task};
 
 /// Rounds after which the world is made anew, so that chains do not grow for ever.
 const ROUNDS_OF_A_WORLD: u64 = 25;
 
+/// Changes of files after which a worker kills itself, at most: a run with a reboot makes about two hundred.
+const POINTS: u64 = 250;
+
 /// What each machine may be.
 type Known = BTreeMap<&'static str, Vec<Model>>;
+
+/// What was counted.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Kills at drawn moments.
+    timed: u64,
+    /// Kills at drawn changes of files.
+    at_points: u64,
+    answered: u64,
+    cut: u64,
+    done: BTreeMap<String, u64>,
+    tally: Tally,
+}
+
+impl Counts {
+    fn report(&self, seed: u64) {
+        let counted = |what: &str, count| report::counted("storm", what, count, Some(seed));
+        counted("processes killed with -9", self.timed + self.at_points);
+        counted("of these at a drawn moment", self.timed);
+        counted("of these at a drawn change of a file", self.at_points);
+        counted("operations answered before a kill", self.answered);
+        counted("operations cut short by a kill", self.cut);
+        for (kind, count) in &self.done {
+            counted(&format!("operations done: {kind}"), *count);
+        }
+        for (what, count) in self.tally.named() {
+            counted(what, count);
+            assert!(count > 0, "{what}: {count}");
+        }
+        assert!(self.timed > 0 && self.at_points > 0, "{self:?}");
+    }
+}
 
 pub(crate) fn storm() {
     let seed = report::seed(4);
@@ -28,7 +63,7 @@ pub(crate) fn storm() {
     );
     let mut draw = Draw::new(seed);
     let mut world = new_world();
-    let (mut kills, mut answered, mut cut) = (0, 0, 0);
+    let mut counts = Counts::default();
     for round in 0..rounds {
         if round > 0 && round % ROUNDS_OF_A_WORLD == 0 {
             world = new_world();
@@ -36,32 +71,20 @@ pub(crate) fn storm() {
         let (folder, known) = &mut world;
         let log = worker::log_path(folder.path());
         let _ = fs::remove_file(&log);
-        kills += one_round(folder.path(), &mut draw);
+        one_round(folder.path(), &mut draw, &mut counts);
         let text = fs::read_to_string(&log).unwrap();
-        match judge(folder.path(), &text, known) {
-            Ok(seen) => {
-                answered += seen.0;
-                cut += seen.1;
-            }
-            Err(why) => {
-                let (folder, _) = world;
-                let kept = folder.keep();
-                panic!(
-                    "seed {seed}, round {round}: {why}\nthe store and the log are in {}",
-                    kept.display()
-                );
-            }
+        if let Err(why) = judge(folder.path(), &text, known, &mut counts) {
+            let (folder, _) = world;
+            let kept = folder.keep();
+            panic!(
+                "seed {seed}, round {round}: {why}\nthe store and the log are in {}",
+                kept.display()
+            );
         }
     }
-    report::counted("storm", "processes killed with -9", kills, Some(seed));
-    report::counted(
-        "storm",
-        "operations answered before a kill",
-        answered,
-        Some(seed),
-    );
-    report::counted("storm", "operations cut short by a kill", cut, Some(seed));
+    counts.report(seed);
     // A storm in which nothing was hit says nothing.
+    let cut = counts.cut;
     assert!(
         cut > rounds / 4,
         "{cut} operations were cut short in {rounds} rounds"
@@ -75,30 +98,43 @@ fn new_world() -> (tempfile::TempDir, Known) {
     (folder, known.into())
 }
 
-/// Starts two workers and kills them; answers how many were still at work.
-fn one_round(folder: &std::path::Path, draw: &mut Draw) -> u64 {
-    let by_count = draw.below(2) == 0;
+/// Starts two workers and kills them, if they are still at work.
+fn one_round(folder: &std::path::Path, draw: &mut Draw, counts: &mut Counts) {
+    let die = match draw.below(4) {
+        0 => None,
+        1 => Some((draw.below(20), Death::After(draw.below(3000)))),
+        _ => {
+            let at = draw.below(POINTS) as usize;
+            Some((draw.below(20), Death::AtPoint(at)))
+        }
+    };
     let orders = [0, 1].map(|worker| Orders {
         folder: folder.to_owned(),
         worker,
         seed: draw.number(),
         task: Task::Storm,
-        die: (by_count && worker == 0).then(|| (draw.below(20), draw.below(3000))),
+        die: die.filter(|_| worker == 0),
     });
     let start =
         |orders: &Orders| -> Child { orders.command().stdin(Stdio::null()).spawn().unwrap() };
     let mut children = orders.each_ref().map(start);
     let file = worker::open_log(folder);
-    let mut kills = 0;
-    if by_count {
-        kills += u64::from(!children[0].wait().unwrap().success());
-    } else {
-        std::thread::sleep(Duration::from_micros(8000 + draw.below(60_000)));
-        kills += kill(&file, &mut children[0], 0);
+    match die {
+        Some((_, how)) => {
+            let died = u64::from(!children[0].wait().unwrap().success());
+            match how {
+                Death::After(_) => counts.timed += died,
+                Death::AtPoint(_) => counts.at_points += died,
+            }
+        }
+        None => {
+            std::thread::sleep(Duration::from_micros(8000 + draw.below(60_000)));
+            counts.timed += kill(&file, &mut children[0], 0);
+        }
     }
     // The other one goes on for a moment with what the first has left behind.
     std::thread::sleep(Duration::from_micros(draw.below(8000)));
-    kills + kill(&file, &mut children[1], 1)
+    counts.timed += kill(&file, &mut children[1], 1);
 }
 
 fn kill(log: &File, child: &mut Child, worker: u32) -> u64 {
@@ -107,13 +143,21 @@ fn kill(log: &File, child: &mut Child, worker: u32) -> u64 {
     u64::from(!child.wait().unwrap().success())
 }
 
-/// Compares the machines with what the log allows; answers how many operations were answered and how many cut short.
-fn judge(folder: &std::path::Path, log: &str, known: &mut Known) -> Result<(u64, u64), String> {
+/// Compares the machines with what the log allows.
+fn judge(
+    folder: &std::path::Path,
+    log: &str,
+    known: &mut Known,
+    counts: &mut Counts,
+) -> Result<(), String> {
+    for model in known.values_mut().flatten() {
+        model.tally = Tally::default();
+    }
     let mut histories: BTreeMap<&'static str, History> = known
         .iter()
         .map(|(machine, models)| (*machine, History::new(models.clone())))
         .collect();
-    let (mut begun, mut answered) = (0, 0);
+    let mut begun = BTreeMap::new();
     // A line that was cut off was never written.
     let lines = log
         .split_inclusive('\n')
@@ -128,11 +172,11 @@ fn judge(folder: &std::path::Path, log: &str, known: &mut Known) -> Result<(u64,
                 machine,
                 op,
             } => {
-                begun += 1;
                 let history = histories
                     .get_mut(machine.as_str())
                     .ok_or("an unknown machine")?;
-                history.intent((worker, n), op);
+                history.intent((worker, n), op.clone());
+                begun.insert((worker, n), op);
             }
             Event::Answer {
                 worker,
@@ -140,7 +184,12 @@ fn judge(folder: &std::path::Path, log: &str, known: &mut Known) -> Result<(u64,
                 machine,
                 answer,
             } => {
-                answered += 1;
+                if let Some(op) = begun.remove(&(worker, n)) {
+                    counts.answered += 1;
+                    for kind in answer.done(&op) {
+                        *counts.done.entry(kind).or_default() += 1;
+                    }
+                }
                 let history = histories
                     .get_mut(machine.as_str())
                     .ok_or("an unknown machine")?;
@@ -151,6 +200,7 @@ fn judge(folder: &std::path::Path, log: &str, known: &mut Known) -> Result<(u64,
             Event::Violation { what, .. } => return Err(what),
         }
     }
+    counts.cut += begun.len() as u64;
     let world = World::at(folder);
     for (machine, history) in histories {
         let mut may_be = history.ends();
@@ -168,15 +218,18 @@ fn judge(folder: &std::path::Path, log: &str, known: &mut Known) -> Result<(u64,
             let some = why_not[..why_not.len().min(8)].join("\n  ");
             return Err(format!("{machine} is none of what it may be:\n  {some}"));
         }
+        counts.tally += may_be[0].tally;
         known.insert(machine, may_be);
     }
-    pruned(&world, known)?;
-    Ok((answered, begun - answered))
+    pruned(&world, known)
 }
 
 /// One prune leaves nothing behind, and every machine what it is.
-fn pruned(world: &World, known: &Known) -> Result<(), String> {
+fn pruned(world: &World, known: &mut Known) -> Result<(), String> {
     world.prune().map_err(|error| format!("prune: {error}"))?;
+    for model in known.values_mut().flatten() {
+        model.apply(&Op::Prune);
+    }
     world.sound()?;
     let mut left = check::litter(world);
     for (machine, may_be) in known {

@@ -24,13 +24,11 @@ pub(crate) fn op(draw: &mut Draw, worker: u32) -> Op {
     let layer = ["home", "cache"][draw.below(2) as usize].to_owned();
     match draw.below(2) {
         0 => Op::Snapshot { layer },
-        _ => Op::Run {
-            boots: vec![vec![Write {
-                layer,
-                block: u64::from(worker) % BLOCKS as u64,
-                pattern: draw.number() >> 8,
-            }]],
-        },
+        _ => Op::run(vec![vec![Write {
+            layer,
+            block: u64::from(worker) % BLOCKS as u64,
+            pattern: draw.number() >> 8,
+        }]]),
     }
 }
 
@@ -123,6 +121,12 @@ fn read(log: &str) -> (Vec<Done>, u64) {
                         op,
                         revision,
                     }),
+                    Answer::Ran(_) | Answer::Staged => done.push(Done {
+                        from,
+                        to,
+                        op,
+                        revision: None,
+                    }),
                     Answer::Refused(kind) => {
                         assert_eq!(kind, "Busy", "{op:?}");
                         busy += 1;
@@ -189,10 +193,11 @@ fn explained(world: &World, layer: &LayerState, done: &[Done]) {
 }
 
 fn pattern(op: &Op, layer: &str, block: u64) -> Option<u64> {
-    let Op::Run { boots } = op else { return None };
-    let write = boots
+    let Op::Run(session) = op else { return None };
+    let write = session
+        .boots
         .iter()
-        .flatten()
+        .flat_map(|boot| &boot.writes)
         .find(|w| w.layer == layer && w.block == block);
     write.map(|write| write.pattern)
 }

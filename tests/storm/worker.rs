@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stratavm::ErrorKind;
+use stratavm::testkit::fault::{Fault, Faults};
 
 use crate::crowd;
 use crate::sim::draw::Draw;
@@ -29,8 +30,17 @@ pub(crate) struct Orders {
     pub(crate) worker: u32,
     pub(crate) seed: u64,
     pub(crate) task: Task,
-    /// It kills itself in this operation, so many microseconds after its beginning.
-    pub(crate) die: Option<(u64, u64)>,
+    /// It kills itself in this operation, or in one after it.
+    pub(crate) die: Option<(u64, Death)>,
+}
+
+/// When a worker kills itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Death {
+    /// So many microseconds after the operation began.
+    After(u64),
+    /// When so many changes were made to files of the store.
+    AtPoint(usize),
 }
 
 /// What a worker takes part in.
@@ -100,43 +110,62 @@ pub(crate) fn run(orders: &Orders) {
     let mut draw = Draw::new(orders.seed);
     let worker = orders.worker;
     let mut done = 0;
+    let mut faults = None;
     for n in 0..orders.task.most() {
-        if draw.below(16) == 0 {
-            // Of no machine is anything to change by it.
-            if let Err(what) = world.prune() {
-                log(
-                    &file,
-                    &Event::Violation {
-                        worker,
-                        what: format!("prune: {what}"),
-                    },
-                );
+        let (machine, op) = orders.task.draw(&mut draw, worker);
+        match orders.die.filter(|(at, _)| *at == n) {
+            None => {}
+            Some((_, Death::After(time))) => {
+                log(&file, &Event::Doomed { worker });
+                die_in(Duration::from_micros(time));
+            }
+            Some((_, Death::AtPoint(at))) => {
+                log(&file, &Event::Doomed { worker });
+                let home = world.store.home();
+                faults = Some(Faults::below(home, Fault::Kill { at }).unwrap());
             }
         }
-        let (machine, op) = orders.task.draw(&mut draw, worker);
-        if let Some((_, after)) = orders.die.filter(|(at, _)| *at == n) {
-            log(&file, &Event::Doomed { worker });
-            die_in(Duration::from_micros(after));
-        }
-        let intent = Event::Intent {
-            worker,
-            n,
-            machine: machine.clone(),
-            op: op.clone(),
+        // What is freed may be any machine's.
+        let machines = match op {
+            Op::Prune => MACHINES.map(ToOwned::to_owned).to_vec(),
+            _ => vec![machine],
         };
-        log(&file, &intent);
-        let answer = world.perform(&machine, &op);
+        for machine in machines.clone() {
+            let op = op.clone();
+            log(
+                &file,
+                &Event::Intent {
+                    worker,
+                    n,
+                    machine,
+                    op,
+                },
+            );
+        }
+        let answer = match world.try_perform(&machines[0], &op) {
+            Ok(answer) => answer,
+            Err(error) => {
+                if op == Op::Prune {
+                    let what = format!("prune: {error}");
+                    log(&file, &Event::Violation { worker, what });
+                }
+                Answer::refused(error.kind())
+            }
+        };
         let busy = answer == Answer::refused(ErrorKind::Busy);
         done += u64::from(!busy);
-        log(
-            &file,
-            &Event::Answer {
-                worker,
-                n,
-                machine,
-                answer,
-            },
-        );
+        for machine in machines {
+            let answer = answer.clone();
+            log(
+                &file,
+                &Event::Answer {
+                    worker,
+                    n,
+                    machine,
+                    answer,
+                },
+            );
+        }
         for what in world.violations.lock().unwrap().drain(..) {
             log(&file, &Event::Violation { worker, what });
         }
@@ -149,6 +178,7 @@ pub(crate) fn run(orders: &Orders) {
             }
         }
     }
+    drop(faults);
 }
 
 /// Sends this process signal 9 after a while, on another thread.

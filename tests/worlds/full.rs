@@ -89,9 +89,7 @@ fn layer(name: &str) -> String {
 
 /// Every kind of operation, on layers of every kind.
 fn operations() -> Vec<Op> {
-    let run = || Op::Run {
-        boots: vec![Vec::new()],
-    };
+    let run = || Op::run(vec![Vec::new()]);
     let kept = Kept::Preserve;
     vec![
         Op::Create,

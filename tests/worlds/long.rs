@@ -42,9 +42,7 @@ fn ten_thousand_revisions_are_none_too_many() {
         block: 5,
         pattern,
     };
-    let run = |pattern| Op::Run {
-        boots: vec![vec![write(pattern)]],
-    };
+    let run = |pattern| Op::run(vec![vec![write(pattern)]]);
     let kept = Kept::Preserve;
     let rest = [
         run(7),

@@ -16,9 +16,7 @@ fn run(pattern: u64) -> Op {
         block: 3,
         pattern,
     };
-    Op::Run {
-        boots: vec![vec![write("home"), write("os"), write("cache")]],
-    }
+    Op::run(vec![vec![write("home"), write("os"), write("cache")]])
 }
 
 fn done(world: &World, model: &mut Model, op: &Op) {

@@ -18,7 +18,7 @@ use crate::judge::{self, Files, May, chain};
 use crate::report;
 use crate::scene::{DESK, Scene, rich};
 use crate::sim::draw::Draw;
-use crate::sim::model::{Answer, Op};
+use crate::sim::model::Op;
 use crate::sim::world::World;
 
 type Checked<T> = std::result::Result<T, String>;
@@ -87,9 +87,7 @@ pub(crate) fn desk(world: &World) -> Machine {
 
 /// A start whose guest writes nothing.
 pub(crate) fn run(world: &World) -> Result<()> {
-    let op = Op::Run {
-        boots: vec![Vec::new()],
-    };
+    let op = Op::run(vec![Vec::new()]);
     world.try_perform(DESK, &op).map(drop)
 }
 
@@ -256,11 +254,9 @@ fn trial(case: &Case, folder: &Path, at: usize, blow: Blow, clean: &Clean) -> Ch
         return Err("the next run has ended and is still recorded".to_owned());
     }
     (case.check)(&world)?;
-    let started = Op::Run {
-        boots: vec![Vec::new()],
-    };
+    let started = Op::run(vec![Vec::new()]);
     let answer = world.perform(DESK, &started);
-    if answer != Answer::PLAIN {
+    if answer.is_refused() {
         return Err(format!("the next start: {answer:?}"));
     }
     world.assert_unviolated();

@@ -9,7 +9,7 @@ use stratavm::machine::revision::History;
 
 use super::{Case, Checked, name};
 use crate::scene::DESK;
-use crate::sim::model::Role;
+use crate::sim::layer::Role;
 use crate::sim::vmdk;
 use crate::sim::world::World;
 

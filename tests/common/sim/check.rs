@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use stratavm::capability::Lifetime;
 use stratavm::machine::layer::{LayerState, Use};
-use stratavm::machine::record::Record;
+use stratavm::machine::record::{Record, RunPhase};
 use stratavm::machine::revision::History;
 
-use super::model::{Head, Layer, Model, image};
+use super::layer::{Head, Layer};
+use super::model::{Model, image};
+use super::product;
+use super::run::{Phase, Recorded, Witness};
 use super::vmdk;
 use super::world::World;
 
@@ -32,10 +36,17 @@ pub(crate) fn machine(world: &World, name: &str, model: &Model) -> Result<()> {
         .and_then(|machine| machine.record())
         .map_err(|e| format!("{e}"))?;
     leased(world, &record)?;
+    same_run(model.run, &record)?;
+    let saved = product::is_saved(&folder);
+    if saved != model.run.is_some_and(|run| run.saved) {
+        return Err(format!("a saved state: {saved}"));
+    }
+    same_intentions(world, model, &record)?;
     let names = record.layers.iter().map(|layer| layer.name().as_str());
     same_names("layers", layers, &names.collect::<Vec<_>>())?;
     for (layer, state) in layers.iter().zip(&record.layers) {
-        same_layer(world, &folder, layer, state, &record)
+        let torn = record.run.is_some() && model.run.is_none_or(Recorded::is_lost);
+        same_layer(world, &folder, layer, state, torn)
             .map_err(|why| format!("{}: {why}", layer.name))?;
     }
     let names = record.removed.iter().map(|layer| layer.name().as_str());
@@ -44,6 +55,62 @@ pub(crate) fn machine(world: &World, name: &str, model: &Model) -> Result<()> {
         let files = folder.join("layers").join(&layer.name);
         same_history(world, &files, layer, &state.history)
             .map_err(|why| format!("removed: {}: {why}", layer.name))?;
+    }
+    Ok(())
+}
+
+/// The run that is recorded. Whether one that is over is cleared already is the same to everybody.
+fn same_run(expected: Option<Recorded>, record: &Record) -> Result<()> {
+    let found = record.run.as_ref().map(|run| (run.phase, run.lifetime));
+    let over = (RunPhase::Running, Lifetime::Supervised);
+    let wanted = expected.map(|run| {
+        let phase = match run.phase {
+            Phase::Running => RunPhase::Running,
+            Phase::Suspended => RunPhase::Suspended,
+        };
+        let lifetime = match run.witness {
+            Witness::Kernel => Lifetime::Supervised,
+            Witness::Product => Lifetime::Independent,
+        };
+        (phase, lifetime)
+    });
+    match found.filter(|run| *run != over) == wanted.filter(|run| *run != over) {
+        true => Ok(()),
+        false => Err(format!("run {found:?}, not {wanted:?}")),
+    }
+}
+
+/// What people want of the machine: points, what waits for the next start, rules of retention.
+fn same_intentions(world: &World, model: &Model, record: &Record) -> Result<()> {
+    let points = record.points.iter().map(|point| {
+        let layers = point.layers.iter();
+        let layers = layers.map(|entry| (entry.layer.to_string(), entry.revision));
+        (point.name.to_string(), layers.collect())
+    });
+    let points: Vec<(_, Vec<_>)> = points.collect();
+    let wanted = model.points.iter();
+    let wanted: Vec<_> = wanted.map(|p| (p.name.clone(), p.layers.clone())).collect();
+    if points != wanted {
+        return Err(format!("points {points:?}, not {wanted:?}"));
+    }
+    let next: Vec<_> = record.next.iter().map(|s| s.change.clone()).collect();
+    let wanted: Vec<_> = model
+        .next
+        .iter()
+        .filter_map(|op| world.staged(op))
+        .collect();
+    if next != wanted {
+        return Err(format!("staged {next:?}, not {wanted:?}"));
+    }
+    let mut rules = vec![(model.keep_last, &record.retention)];
+    let layers = model.layers.iter().flatten().zip(&record.layers);
+    rules.extend(layers.map(|(layer, state)| (layer.keep_last, &state.retention)));
+    let removed = model.removed.iter().zip(&record.removed);
+    rules.extend(removed.map(|(layer, state)| (layer.keep_last, &state.retention)));
+    for (wanted, found) in rules {
+        if found.as_ref().and_then(|rule| rule.keep_last) != wanted {
+            return Err(format!("retention {found:?}, not {wanted:?}"));
+        }
     }
     Ok(())
 }
@@ -76,11 +143,11 @@ fn same_layer(
     folder: &Path,
     layer: &Layer,
     state: &LayerState,
-    record: &Record,
+    torn: bool,
 ) -> Result<()> {
     let files = folder.join("layers").join(&layer.name);
     // A run that was cut short is cleared by the next operation; until then its heads count as used.
-    let torn = record.run.is_some() && !layer.role().keeps();
+    let torn = torn && !layer.role().keeps();
     let started = state.head.usage == Use::Started && !torn;
     let unknown = (torn && layer.head == Head::Torn) || layer.head == Head::Unsure;
     if started != matches!(layer.head, Head::Started(_)) && !unknown {
@@ -126,6 +193,10 @@ fn same_history(world: &World, files: &Path, layer: &Layer, state: &History) -> 
         );
         if is != should {
             return Err(format!("revision {is:?}, not {should:?}"));
+        }
+        let notes = (&found.label, found.pinned);
+        if notes != (&expected.label, expected.pinned) {
+            return Err(format!("revision {}: {notes:?}", found.n));
         }
         // A blank layer's image is made by the store: known by what it holds.
         let blank = expected.image == 0;

@@ -1,11 +1,13 @@
-//! What several processes' operations on one machine allow it to be: every operation takes effect at one moment between
-//! its intent and its answer, or, when its process was killed, perhaps never, or as far as it came.
+//! What several processes' operations on one machine allow it to be: every step of an operation takes effect at one
+//! moment between its intent and its answer, or, when its process was killed, perhaps never.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use stratavm::ErrorKind;
 
 use super::model::{Answer, Model, Op};
+use super::run::Progress;
 
 /// One line of the log that all processes append to: the order of lines is the order of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,25 +34,29 @@ pub(crate) enum Event {
 
 type Id = (u32, u64);
 
-#[derive(Debug)]
-struct Pending {
-    op: Op,
-    /// Another operation on the machine was under way at the same time.
-    overlapped: bool,
-}
-
-/// One way in which it may have gone: the machine, and the operations that took effect without having been answered,
-/// with the answer they will give; none for one that was cut short.
+/// One way in which it may have gone: the machine, and how far the operations have come that were not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Way {
+    come: BTreeMap<Id, Come>,
     model: Model,
-    taken: BTreeMap<Id, Option<Answer>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Come {
+    /// More is to follow.
+    On(Progress),
+    /// It is done, and will give this answer.
+    Done(Answer),
+    /// Its process was killed in it.
+    Cut,
 }
 
 /// What is known of one machine.
 #[derive(Debug)]
 pub(crate) struct History {
-    pending: BTreeMap<Id, Pending>,
+    pending: BTreeMap<Id, Op>,
+    /// Those that were not alone from their beginning to their end.
+    crowded: BTreeSet<Id>,
     /// Processes whose operations may end at any moment.
     doomed: BTreeSet<u32>,
     ways: Vec<Way>,
@@ -61,21 +67,21 @@ impl History {
     pub(crate) fn new(models: Vec<Model>) -> Self {
         let way = |model| Way {
             model,
-            taken: BTreeMap::new(),
+            come: BTreeMap::new(),
         };
         Self {
             pending: BTreeMap::new(),
+            crowded: BTreeSet::new(),
             doomed: BTreeSet::new(),
             ways: models.into_iter().map(way).collect(),
         }
     }
 
     pub(crate) fn intent(&mut self, id: Id, op: Op) {
-        let overlapped = !self.pending.is_empty();
-        for other in self.pending.values_mut() {
-            other.overlapped = true;
+        self.pending.insert(id, op);
+        if self.pending.len() > 1 {
+            self.crowded.extend(self.pending.keys());
         }
-        self.pending.insert(id, Pending { op, overlapped });
     }
 
     pub(crate) fn doomed(&mut self, worker: u32) {
@@ -84,31 +90,28 @@ impl History {
 
     /// Takes an answer: an error if no way of what happened explains it.
     pub(crate) fn answer(&mut self, id: Id, answer: &Answer) -> Result<(), String> {
-        let Some(pending) = self.pending.get(&id) else {
+        let Some(op) = self.pending.get(&id) else {
             return Err(format!("{id:?} was never begun"));
         };
-        if *answer == Answer::Refused("Busy".to_owned()) {
-            if !pending.overlapped {
-                return Err(format!(
-                    "{:?} was refused as busy, and nobody was there",
-                    pending.op
-                ));
+        if *op == Op::Create && *answer == Answer::refused(ErrorKind::Busy) {
+            // It does not wait for others who make, delete or prune a machine of that name.
+            if !self.crowded.remove(&id) {
+                return Err(format!("{op:?} was refused as busy, and nobody was there"));
             }
-            // Nothing happened.
-            self.ways.retain(|way| !way.taken.contains_key(&id));
-        } else {
-            let op = pending.op.clone();
-            let before: Vec<_> = self.ways.iter().map(|way| way.model.clone()).collect();
-            self.ways = self.closure();
-            self.ways
-                .retain(|way| way.taken.get(&id) == Some(&Some(answer.clone())));
-            if self.ways.is_empty() {
-                return Err(format!("{op:?} answered {answer:?} on {before:#?}"));
-            }
+            self.pending.remove(&id);
+            self.ways.retain(|way| !way.come.contains_key(&id));
+            return Ok(());
+        }
+        let before: Vec<_> = self.ways.iter().map(|way| way.model.clone()).collect();
+        self.ways = self.closure();
+        let given = Come::Done(answer.clone());
+        self.ways.retain(|way| way.come.get(&id) == Some(&given));
+        if self.ways.is_empty() {
+            return Err(format!("{op:?} answered {answer:?} on {before:#?}"));
         }
         self.pending.remove(&id);
         for way in &mut self.ways {
-            way.taken.remove(&id);
+            way.come.remove(&id);
         }
         self.dedup();
         Ok(())
@@ -117,7 +120,8 @@ impl History {
     /// What the machine may be now that nobody is at work any more.
     pub(crate) fn ends(&self) -> Vec<Model> {
         let mut models = Vec::new();
-        for way in self.closure() {
+        let over = |way: &Way| !way.come.values().any(|come| matches!(come, Come::On(_)));
+        for way in self.closure().into_iter().filter(over) {
             if !models.contains(&way.model) {
                 models.push(way.model);
             }
@@ -125,18 +129,16 @@ impl History {
         models
     }
 
-    /// Every way, with every choice of pending operations that have taken effect.
+    /// Every way, with every choice of steps of pending operations that have taken effect.
     fn closure(&self) -> Vec<Way> {
         let mut found = self.ways.clone();
         let mut next = 0;
         while next < found.len() {
             let way = found[next].clone();
-            for (id, pending) in &self.pending {
-                if !way.taken.contains_key(id) {
-                    for after in self.outcomes(&way, *id, pending) {
-                        if !found.contains(&after) {
-                            found.push(after);
-                        }
+            for (id, op) in &self.pending {
+                for after in self.outcomes(&way, *id, op) {
+                    if !found.contains(&after) {
+                        found.push(after);
                     }
                 }
             }
@@ -145,18 +147,29 @@ impl History {
         found
     }
 
-    fn outcomes(&self, way: &Way, id: Id, pending: &Pending) -> Vec<Way> {
-        let mut whole = way.clone();
-        let answer = whole.model.apply(&pending.op);
-        whole.taken.insert(id, Some(answer));
-        let mut found = vec![whole];
-        if let (Op::Run { boots }, true) = (&pending.op, self.doomed.contains(&id.0)) {
-            found.extend(way.model.cut_short(boots).into_iter().map(|model| {
-                let mut cut = way.clone();
-                cut.model = model;
-                cut.taken.insert(id, None);
-                cut
-            }));
+    /// What the next step of an operation may make of a way.
+    fn outcomes(&self, way: &Way, id: Id, op: &Op) -> Vec<Way> {
+        let mut on = match way.come.get(&id) {
+            None => Progress::default(),
+            Some(Come::On(progress)) => progress.clone(),
+            Some(Come::Done(_) | Come::Cut) => return Vec::new(),
+        };
+        let mut found = Vec::new();
+        let mut add = |model, come| {
+            let mut after = way.clone();
+            after.model = model;
+            after.come.insert(id, come);
+            found.push(after);
+        };
+        if self.doomed.contains(&id.0) {
+            for model in way.model.killed(op, &on) {
+                add(model, Come::Cut);
+            }
+        }
+        let mut model = way.model.clone();
+        match model.step(op, &mut on) {
+            Some(answer) => add(model, Come::Done(answer)),
+            None => add(model, Come::On(on)),
         }
         found
     }

@@ -3,7 +3,7 @@
 //! * `vmdk`: grains of chains, read and written by code that is not the library's
 //! * `product`: a product that is none, whose guest writes known patterns
 //! * `world`: a store with images of known content, and operations done to its machines
-//! * `model`: what each operation must do, in memory
+//! * `model`, `layer`, `change`, `run`: what each operation must do, in memory
 //! * `draw`: operations from a seed
 //! * `history`: what a log of operations by several processes allows a machine to be
 //! * `check`: a machine in the store against its model
@@ -11,11 +11,14 @@
 //! Holds no test.
 #![allow(dead_code, reason = "not every test uses every part")]
 
+pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod draw;
 pub(crate) mod history;
+pub(crate) mod layer;
 pub(crate) mod model;
 pub(crate) mod product;
+pub(crate) mod run;
 pub(crate) mod vmdk;
 pub(crate) mod world;
 

@@ -1,8 +1,18 @@
-//! What operations do, in memory: layers, revisions, and what each block of them holds. Written from the documents, not
-//! from the library's code.
+//! What operations do, in memory: a machine's layers, and what is done now, waits for the next start, or is refused.
+//! Written from the documents, not from the library's code.
+//!
+//! `layer` has the revisions and their content, `change` what each operation does to them, `run` what takes more than
+//! one moment. Left out: products that go on without their supervisor, rules of retention in days, several decisions
+//! in one request, and layers that prune drops on request.
+
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 use stratavm::ErrorKind;
+
+use super::change::{Last, Point};
+use super::layer::{Head, Layer};
+use super::run::{Progress, Recorded, Session};
 
 /// Blocks of every disk: 1 MiB in grains of 64 KiB.
 pub(crate) const BLOCKS: usize = 16;
@@ -51,29 +61,94 @@ pub(crate) enum Op {
         layer: String,
         image: usize,
     },
+    TakeBack {
+        layer: String,
+    },
     Remove {
         layer: String,
         kept: Kept,
     },
     Rejuvenate,
-    /// One list of writes for each boot.
-    Run {
-        boots: Vec<Vec<Write>>,
+    /// Keep what the session wrote to a layer that discards.
+    Accept {
+        layer: String,
     },
+    /// Drop what the session wrote to a layer that keeps.
+    Revert {
+        layer: String,
+    },
+    Undo,
+    /// Make a point of these layers; none: of all.
+    Point {
+        name: String,
+        layers: Vec<String>,
+    },
+    ToPoint {
+        point: String,
+        kept: Kept,
+    },
+    DropPoint {
+        point: String,
+    },
+    Label {
+        layer: String,
+        n: u64,
+        label: Option<String>,
+    },
+    Pin {
+        layer: String,
+        n: u64,
+        pinned: bool,
+    },
+    /// Keep the last revisions of a layer, or of all layers.
+    Retain {
+        layer: Option<String>,
+        last: Option<u64>,
+    },
+    Run(Session),
+    /// Drop the saved state.
+    DiscardState,
+    /// Free what nobody needs, in the whole store.
+    Prune,
 }
 
 impl Op {
-    /// Whether the operation may change the files of `layer`. All others stay byte for byte what they are.
-    pub(crate) fn touches(&self, layer: &str) -> bool {
+    /// A run whose guest reboots after each list of writes but the last, and then switches itself off.
+    pub(crate) fn run(boots: Vec<Vec<Write>>) -> Self {
+        Self::Run(Session::new(boots))
+    }
+
+    /// The layer that it is about; none where it is about several, or none.
+    pub(super) fn layer(&self) -> Option<&str> {
         match self {
-            Self::Create | Self::Delete | Self::Run { .. } => true,
-            Self::Rejuvenate => Role::of(layer).resets(),
-            Self::Snapshot { layer: about }
-            | Self::Rollback { layer: about, .. }
-            | Self::Update { layer: about, .. }
-            | Self::Add { layer: about, .. }
-            | Self::Remove { layer: about, .. } => about == layer,
+            Self::Snapshot { layer }
+            | Self::Rollback { layer, .. }
+            | Self::Update { layer, .. }
+            | Self::Add { layer, .. }
+            | Self::TakeBack { layer }
+            | Self::Remove { layer, .. }
+            | Self::Accept { layer }
+            | Self::Revert { layer } => Some(layer),
+            _ => None,
         }
+    }
+
+    /// Whether it decides on the session that ran, and so comes before what is about the next one.
+    fn is_decision(&self) -> bool {
+        matches!(self, Self::Accept { .. } | Self::Revert { .. })
+    }
+
+    /// What kind it is, in words.
+    pub(crate) fn kind(&self) -> String {
+        let text = format!("{self:?}");
+        let name = text.split([' ', '(']).next().unwrap_or_default();
+        name.chars().fold(String::new(), |mut words, c| {
+            if c.is_uppercase() && !words.is_empty() {
+                words.push(' ');
+            }
+            words.extend(c.to_lowercase());
+            words
+        })
     }
 }
 
@@ -91,6 +166,10 @@ pub(crate) enum Answer {
         revision: Option<u64>,
         preserved: Option<u64>,
     },
+    /// The machine runs: at its next start.
+    Staged,
+    /// A run ended as it was to; what was answered to what was asked meanwhile.
+    Ran(Vec<Answer>),
     Refused(String),
 }
 
@@ -100,15 +179,26 @@ impl Answer {
         preserved: None,
     };
 
-    fn revision(n: u64, preserved: Option<u64>) -> Self {
-        Self::Done {
-            revision: Some(n),
-            preserved,
-        }
-    }
-
     pub(crate) fn refused(kind: ErrorKind) -> Self {
         Self::Refused(format!("{kind:?}"))
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// The kinds of operations that were not refused: of `op`, which this is the answer to, and of what it asked.
+    pub(crate) fn done(&self, op: &Op) -> Vec<String> {
+        let mut kinds = match self {
+            Self::Refused(_) => Vec::new(),
+            Self::Staged => vec![format!("{}, staged", op.kind())],
+            _ => vec![op.kind()],
+        };
+        if let (Op::Run(session), Self::Ran(answers)) = (op, self) {
+            let asked = session.boots.iter().flat_map(|boot| &boot.asked);
+            kinds.extend(asked.zip(answers).flat_map(|(op, answer)| answer.done(op)));
+        }
+        kinds
     }
 }
 
@@ -116,384 +206,249 @@ impl Answer {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) layers: Option<Vec<Layer>>,
-    /// Layers that were removed: with what their guest had written, or by the last operation.
+    /// Layers that were removed: with what their guest had written, or that something may go back to.
     pub(crate) removed: Vec<Layer>,
-    /// The layers of the last operation, which can be taken back.
-    last: Vec<String>,
+    pub(crate) points: Vec<Point>,
+    /// What waits for the next start.
+    pub(crate) next: Vec<Op>,
+    /// What can be taken back.
+    pub(super) last: Option<Last>,
+    /// How many of the newest revisions are kept, where a layer has no rule of its own.
+    pub(crate) keep_last: Option<u64>,
+    /// A run that is recorded: it is under way, or suspended, or nobody saw its end.
+    pub(crate) run: Option<Recorded>,
+    /// Whether somebody holds the lock of a run.
+    pub(super) locked: bool,
+    pub(crate) tally: Tally,
 }
 
-/// What becomes of a layer's writes at a start, and of the layer when the machine is rejuvenated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Os,
-    Apps,
-    Cache,
-    UserData,
+/// What was counted on the way; no part of what a machine is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    /// Staged changes that were made.
+    pub(crate) taken: u64,
+    pub(crate) suspended: u64,
+    pub(crate) resumed: u64,
+    /// Operations that were taken back, staged ones included.
+    pub(crate) undone: u64,
 }
 
-impl Role {
-    /// The role of a layer of this name.
-    pub(crate) fn of(layer: &str) -> Self {
-        match layer {
-            "os" => Self::Os,
-            "cache" => Self::Cache,
-            layer if layer.starts_with("home") => Self::UserData,
-            _ => Self::Apps,
-        }
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Os => "os",
-            Self::Apps => "apps",
-            Self::Cache => "cache",
-            Self::UserData => "user-data",
-        }
-    }
-
-    pub(crate) fn keeps(self) -> bool {
-        matches!(self, Self::Cache | Self::UserData)
-    }
-
-    fn resets(self) -> bool {
-        self != Self::UserData
+impl Tally {
+    /// Each count with its name in the closing table.
+    pub(crate) fn named(self) -> [(&'static str, u64); 4] {
+        [
+            ("staged changes that were taken", self.taken),
+            ("runs that were suspended", self.suspended),
+            ("runs that went on from a saved state", self.resumed),
+            ("operations that were taken back", self.undone),
+        ]
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Layer {
-    pub(crate) name: String,
-    pub(crate) revisions: Vec<Revision>,
-    pub(crate) current: u64,
-    pub(crate) next: u64,
-    pub(crate) head: Head,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Revision {
-    pub(crate) n: u64,
-    pub(crate) parent: Option<u64>,
-    pub(crate) image: usize,
-    pub(crate) content: Content,
-    pub(crate) deltas: usize,
-    pub(crate) reason: &'static str,
-}
-
-/// What the head holds on top of the current revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Head {
-    /// It was never started.
-    Untouched,
-    /// It was, and the disk holds this.
-    Started(Content),
-    /// A run was cut short, and the layer's writes are dropped at the next start anyway.
-    Torn,
-    /// The power was cut, and heads of layers that discard are never flushed: it may be anything, or not be there.
-    Unsure,
-}
-
-impl Layer {
-    fn new(name: &str, base: usize) -> Self {
-        let first = Revision {
-            n: 1,
-            parent: None,
-            image: base,
-            content: image(base),
-            deltas: 0,
-            reason: "create",
-        };
-        Self {
-            name: name.to_owned(),
-            revisions: vec![first],
-            current: 1,
-            next: 2,
-            head: Head::Untouched,
-        }
-    }
-
-    pub(crate) fn role(&self) -> Role {
-        Role::of(&self.name)
-    }
-
-    pub(crate) fn revision(&self, n: u64) -> Option<&Revision> {
-        self.revisions.iter().find(|revision| revision.n == n)
-    }
-
-    pub(crate) fn at(&self) -> &Revision {
-        self.revision(self.current).unwrap_or(&self.revisions[0])
-    }
-
-    fn push(&mut self, image: usize, content: Content, deltas: usize, reason: &'static str) -> u64 {
-        let n = self.next;
-        self.revisions.push(Revision {
-            n,
-            parent: Some(self.current),
-            image,
-            content,
-            deltas,
-            reason,
-        });
-        self.next += 1;
-        self.current = n;
-        n
-    }
-
-    /// The head becomes a revision; one that was never started adds nothing to what is there.
-    fn freeze(&mut self, reason: &'static str) -> u64 {
-        let at = self.at().clone();
-        let (content, deltas) = match self.head {
-            Head::Started(content) => (content, at.deltas + 1),
-            Head::Untouched | Head::Torn | Head::Unsure => (at.content, at.deltas),
-        };
-        if let Head::Started(_) = self.head {
-            self.head = Head::Untouched;
-        }
-        self.push(at.image, content, deltas, reason)
-    }
-
-    fn started(&self) -> bool {
-        matches!(self.head, Head::Started(_))
-    }
-
-    fn holds_writes(&self) -> bool {
-        self.revisions.iter().any(|revision| revision.deltas > 0)
-    }
-
-    /// Forgets every revision that holds what a guest wrote.
-    fn drop_writes(&mut self) {
-        if self.at().deltas > 0 {
-            let clean = self
-                .revisions
-                .iter()
-                .rev()
-                .find(|r| ["create", "update"].contains(&r.reason));
-            self.current = clean.map_or(self.current, |clean| clean.n);
-        }
-        let all = std::mem::take(&mut self.revisions);
-        for revision in all.iter().filter(|r| r.deltas == 0) {
-            let mut parent = revision.parent;
-            while let Some(gone) = all.iter().find(|r| Some(r.n) == parent && r.deltas > 0) {
-                parent = gone.parent;
-            }
-            self.revisions.push(Revision {
-                parent,
-                ..revision.clone()
-            });
-        }
-    }
-
-    /// Kept writes become a revision beside the current one.
-    fn preserve(&mut self, kept: Kept, reason: &'static str) -> Option<u64> {
-        let before = self.current;
-        let keep = self.role().keeps() && self.started() && kept == Kept::Preserve;
-        let n = keep.then(|| self.freeze(reason));
-        self.current = before;
-        n
+impl AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.taken += more.taken;
+        self.suspended += more.suspended;
+        self.resumed += more.resumed;
+        self.undone += more.undone;
     }
 }
+
+impl PartialEq for Tally {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Tally {}
 
 impl Model {
     /// The machine that [`Op::Create`] makes.
     fn fresh() -> Vec<Layer> {
-        vec![
-            Layer::new("os", 1),
-            Layer::new("cache", 0),
-            Layer::new("home", 0),
-        ]
+        let layers = [("os", 1), ("cache", 0), ("home", 0)];
+        let all = layers.map(|(name, image)| Layer::new(name, 1, image));
+        all.into()
     }
 
     pub(crate) fn layer(&self, name: &str) -> Option<&Layer> {
-        self.layers
-            .as_ref()?
-            .iter()
-            .find(|layer| layer.name == name)
+        let mut layers = self.layers.iter().flatten();
+        layers.find(|layer| layer.name == name)
     }
 
-    /// Does `op` to the model. A refusal changes nothing.
+    /// Does `op` to the model, from its beginning to its end. A refusal changes nothing.
     pub(crate) fn apply(&mut self, op: &Op) -> Answer {
-        let mut after = self.clone();
-        match after.try_apply(op) {
-            Ok(answer) => {
-                let last = after.last.clone();
-                after
-                    .removed
-                    .retain(|layer| layer.holds_writes() || last.contains(&layer.name));
-                *self = after;
-                answer
+        let mut progress = Progress::default();
+        loop {
+            if let Some(answer) = self.step(op, &mut progress) {
+                return answer;
             }
-            Err(kind) => Answer::refused(kind),
         }
     }
 
-    fn try_apply(&mut self, op: &Op) -> Result<Answer, ErrorKind> {
-        let Some(layers) = &mut self.layers else {
-            return match op {
-                Op::Create => {
-                    *self = Self {
-                        layers: Some(Self::fresh()),
-                        ..Self::default()
-                    };
-                    Ok(Answer::PLAIN)
-                }
-                _ => Err(ErrorKind::NotFound),
+    /// Whether `op` may change the files of `layer`. All others stay byte for byte what they are.
+    pub(crate) fn touches(&self, op: &Op, layer: &str) -> bool {
+        let by = |op: &Op| match op {
+            Op::Create | Op::Delete | Op::Run(_) | Op::DiscardState => true,
+            Op::Rejuvenate => super::layer::Role::of(layer).resets(),
+            Op::Point { layers, .. } => {
+                layers.is_empty() || layers.iter().any(|name| name == layer)
+            }
+            Op::ToPoint { point, .. } => {
+                let mut points = self.points.iter().filter(|known| known.name == *point);
+                points.any(|known| known.layers.iter().any(|(name, _)| name == layer))
+            }
+            Op::Undo => {
+                let mut last = self.last.iter().flat_map(|last| &last.layers);
+                last.any(|(name, _)| name == layer)
+            }
+            op => op.layer() == Some(layer),
+        };
+        by(op) || self.next.iter().any(by)
+    }
+
+    /// What takes but one moment.
+    pub(super) fn at_once(&mut self, op: &Op) -> Answer {
+        self.try_at_once(op).unwrap_or_else(Answer::refused)
+    }
+
+    fn try_at_once(&mut self, op: &Op) -> Result<Answer, ErrorKind> {
+        if self.layers.is_none() {
+            if *op != Op::Create {
+                return Err(ErrorKind::NotFound);
+            }
+            *self = Self {
+                layers: Some(Self::fresh()),
+                tally: self.tally,
+                ..Self::default()
             };
-        };
-        let find = |layers: &mut Vec<Layer>, name: &str| {
-            let found = layers.iter().position(|layer| layer.name == name);
-            found.ok_or(ErrorKind::NotFound)
-        };
+            return Ok(Answer::PLAIN);
+        }
         match op {
-            Op::Create => Err(ErrorKind::Exists),
+            Op::Create => return Err(ErrorKind::Exists),
             Op::Delete => {
-                *self = Self::default();
-                Ok(Answer::PLAIN)
-            }
-            Op::Snapshot { layer } => {
-                let at = find(layers, layer)?;
-                self.last.clear();
-                Ok(Answer::revision(layers[at].freeze("snapshot"), None))
-            }
-            Op::Rollback { layer, to, kept } => {
-                let at = find(layers, layer)?;
-                let layer = &mut layers[at];
-                let target = match to {
-                    Some(n) => layer.revision(*n).ok_or(ErrorKind::NotFound)?.n,
-                    None => layer.at().parent.ok_or(ErrorKind::Invalid)?,
+                self.off()?;
+                *self = Self {
+                    tally: self.tally,
+                    ..Self::default()
                 };
-                let preserved = layer.preserve(*kept, "before-rollback");
-                self.last = vec![layer.name.clone()];
-                layer.current = target;
-                layer.head = Head::Untouched;
-                Ok(Answer::revision(target, preserved))
             }
-            Op::Update {
-                layer,
-                image: base,
-                kept,
-            } => {
-                let at = find(layers, layer)?;
-                let layer = &mut layers[at];
-                let writes = layer.at().deltas > 0 || layer.started();
-                if layer.role().keeps() && writes && *kept == Kept::Preserve {
-                    return Err(ErrorKind::Invalid);
-                }
-                let same = layer.at().image == *base && layer.at().deltas == 0;
-                if same && !layer.started() {
-                    return Ok(Answer::revision(layer.current, None));
-                }
-                let preserved = layer.preserve(*kept, "before-update");
-                self.last = vec![layer.name.clone()];
-                let n = layer.push(*base, image(*base), 0, "update");
-                layer.head = Head::Untouched;
-                Ok(Answer::revision(n, preserved))
+            Op::Snapshot { layer } => return self.while_off(|model| model.snapshot(layer)),
+            Op::Point { name, layers } => {
+                return self.while_off(|model| model.point(name, layers));
             }
-            Op::Add { layer, image } => {
-                if find(layers, layer).is_ok() {
-                    return Err(ErrorKind::Exists);
-                }
-                // Numbers of a removed layer of that name are not used again.
-                let removed = self.removed.iter().filter(|removed| removed.name == *layer);
-                let n = removed.map(|removed| removed.next).max().unwrap_or(1);
-                let mut new = Layer::new(layer, *image);
-                (new.revisions[0].n, new.current, new.next) = (n, n, n + 1);
-                layers.push(new);
-                self.last = vec![layer.clone()];
-                Ok(Answer::revision(n, None))
+            // What people say of layers changes none: it is noted whatever the machine is doing.
+            Op::DropPoint { point } => {
+                let known = self.points.iter().position(|known| known.name == *point);
+                self.points.remove(known.ok_or(ErrorKind::NotFound)?);
             }
-            Op::Remove { layer, kept } => {
-                let at = find(layers, layer)?;
-                if layers[at].role() == Role::Os {
-                    return Err(ErrorKind::Invalid);
-                }
-                let mut layer = layers.remove(at);
-                let preserved = layer.preserve(*kept, "before-remove");
-                layer.head = Head::Untouched;
-                layer.current = preserved.unwrap_or(layer.current);
-                if *kept == Kept::Discard {
-                    layer.drop_writes();
-                }
-                self.last = vec![layer.name.clone()];
-                self.removed.push(layer);
-                Ok(Answer::Done {
-                    revision: None,
-                    preserved,
-                })
+            Op::Label { layer, n, label } => {
+                let found = self.find(layer)?.revision_mut(*n);
+                found.ok_or(ErrorKind::NotFound)?.label.clone_from(label);
             }
-            Op::Rejuvenate => {
-                let mut reset = Vec::new();
-                for layer in layers.iter_mut().filter(|layer| layer.role().resets()) {
-                    let clean = |r: &&Revision| ["create", "update"].contains(&r.reason);
-                    // A torn head that lies there already is nobody's, and made anew at the next start.
-                    let clean = layer.revisions.iter().rev().find(clean).map(|r| r.n);
-                    let there = clean == Some(layer.current) && !layer.started();
-                    if let Some(clean) = clean.filter(|_| !there) {
-                        layer.current = clean;
-                        layer.head = Head::Untouched;
-                        reset.push(layer.name.clone());
-                    }
-                }
-                if !reset.is_empty() {
-                    self.last = reset;
-                }
-                Ok(Answer::PLAIN)
+            Op::Pin { layer, n, pinned } => {
+                let found = self.find(layer)?.revision_mut(*n);
+                found.ok_or(ErrorKind::NotFound)?.pinned = *pinned;
             }
-            Op::Run { boots } => {
-                for writes in boots {
-                    Self::boot(layers, writes);
-                }
-                Ok(Answer::PLAIN)
+            Op::Retain { layer, last } => match layer {
+                Some(layer) => self.find(layer)?.keep_last = *last,
+                None => self.keep_last = *last,
+            },
+            change => return self.now_or_next(change),
+        }
+        Ok(Answer::PLAIN)
+    }
+
+    /// Fails unless the machine is off. A run that is over without anybody to say so is cleared.
+    pub(super) fn off(&mut self) -> Result<(), ErrorKind> {
+        match &self.run {
+            _ if self.locked => Err(ErrorKind::Busy),
+            None => Ok(()),
+            Some(run) => {
+                run.is_over()?;
+                self.clear_lost();
+                Ok(())
             }
         }
     }
 
-    fn boot(layers: &mut [Layer], writes: &[Write]) {
-        for layer in layers {
-            let mut content = match layer.head {
-                Head::Started(content) if layer.role().keeps() => content,
-                _ => layer.at().content,
-            };
-            for write in writes.iter().filter(|write| write.layer == layer.name) {
-                content[write.block as usize] = write.pattern;
-            }
-            layer.head = Head::Started(content);
-        }
+    /// Does what waits, then `what`: all of it, or nothing.
+    fn while_off(
+        &mut self,
+        what: impl FnOnce(&mut Self) -> Result<super::change::Done, ErrorKind>,
+    ) -> Result<Answer, ErrorKind> {
+        self.off()?;
+        let mut after = self.clone();
+        after.take_staged()?;
+        let done = what(&mut after)?;
+        after.tidy();
+        *self = after;
+        Ok(done.answer())
     }
 
-    /// Every state that a run can be cut short in: before it, after each of its writes, and after each boot that ended
-    /// by itself.
-    pub(crate) fn cut_short(&self, boots: &[Vec<Write>]) -> Vec<Self> {
-        let after = |boots: Vec<Vec<Write>>| {
-            let mut model = self.clone();
-            model.apply(&Op::Run { boots });
-            model
+    /// Makes a change, or lets it wait for the next start if it can be made then.
+    fn now_or_next(&mut self, op: &Op) -> Result<Answer, ErrorKind> {
+        if !self.locked {
+            self.off()?;
+        }
+        let waits = !self.next.is_empty();
+        let mut after = self.clone();
+        if self.locked && self.run.is_some() {
+            // Nobody has noticed yet that these are of a run that is over.
+            let layers = after.layers.iter_mut().flatten();
+            layers
+                .filter(|layer| layer.head == Head::Torn)
+                .for_each(|layer| layer.head = Head::Started(layer.at().content));
+        }
+        let done = match op.is_decision() {
+            // It is about the session that ran; what waits is about the next one.
+            true => {
+                after.take_decisions()?;
+                let done = after.change(op)?;
+                after.take_staged()?;
+                done
+            }
+            false => {
+                after.take_staged()?;
+                after.change(op)?
+            }
         };
-        let mut found = vec![self.clone()];
-        for (boot, writes) in boots.iter().enumerate() {
-            for written in 0..=writes.len() {
-                let mut cut = boots[..boot].to_vec();
-                cut.push(writes[..written].to_vec());
-                found.push(after(cut).torn());
+        let changes = !done.layers.is_empty();
+        if self.locked {
+            let decided = self.next.iter().take_while(|op| op.is_decision()).count();
+            let place = match op.is_decision() {
+                true => decided,
+                false => self.next.len(),
+            };
+            if changes {
+                self.next.insert(place, op.clone());
             }
-            found.push(after(boots[..=boot].to_vec()));
+            return Ok(Answer::Staged);
         }
-        found
-    }
-
-    /// The same after a power cut, if the heads of layers that discard were made shortly before.
-    pub(crate) fn unsure(self) -> Self {
-        self.with_discarded(Head::Unsure)
-    }
-
-    /// The same after a run that nobody ended: heads of layers that discard are not to be relied on.
-    pub(crate) fn torn(self) -> Self {
-        self.with_discarded(Head::Torn)
-    }
-
-    fn with_discarded(mut self, head: Head) -> Self {
-        let layers = self.layers.iter_mut().flatten();
-        for layer in layers.filter(|layer| !layer.role().keeps()) {
-            layer.head = head;
+        if changes || waits {
+            after.tidy();
+            *self = after;
         }
-        self
+        Ok(done.answer())
+    }
+
+    /// Makes what waits, in order.
+    pub(super) fn take_staged(&mut self) -> Result<(), ErrorKind> {
+        for op in std::mem::take(&mut self.next) {
+            self.change(&op)?;
+            self.tally.taken += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes what was decided on the session that ran. Answers whether anything was.
+    pub(super) fn take_decisions(&mut self) -> Result<bool, ErrorKind> {
+        let waits = std::mem::take(&mut self.next);
+        let (decisions, rest): (Vec<_>, _) = waits.into_iter().partition(Op::is_decision);
+        self.next = rest;
+        for op in &decisions {
+            self.change(op)?;
+            self.tally.taken += 1;
+        }
+        Ok(!decisions.is_empty())
     }
 }

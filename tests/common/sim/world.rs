@@ -1,26 +1,30 @@
 //! A store whose images hold known patterns, and the model's operations done to its machines.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stratavm::image::{AddOptions, ImageDigest, add};
-use stratavm::machine::{self, Operation, RunEnd, RunOptions};
+use stratavm::machine::retention::Retention;
+use stratavm::machine::staged::Change;
+use stratavm::machine::{self, Machine, Operation, Pin, RunEnd, RunEvent, RunOptions, Scope, When};
 use stratavm::spec::{LayerSpec, Name};
 use stratavm::store::{
     Finding, FindingKind, FsckMode, FsckOptions, Leftover, PruneMode, PruneOptions, Remedy,
 };
-use stratavm::{Ctx, Error, ErrorKind, Result, Store, VmSpec, block_on};
+use stratavm::{Ctx, Result, Store, VmSpec, block_on};
 
-use super::model::{Answer, IMAGES, Kept, Op, Role, image};
+use super::layer::Role;
+use super::model::{Answer, IMAGES, Kept, Op, image};
 use super::product::{Fake, Violations};
+use super::run::{End, Session};
 use super::vmdk;
 
 /// The machine that keeps the images.
 pub(crate) const KEEPER: &str = "keeper";
 
 /// The store and what its images are called.
+#[derive(Clone)]
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) images: Vec<ImageDigest>,
@@ -152,54 +156,135 @@ impl World {
                 .create(&self.spec(&name), Path::new("."), &options, &ctx)?;
             return Ok(Answer::PLAIN);
         }
+        if *op == Op::Prune {
+            return self.try_prune().map(|()| Answer::PLAIN);
+        }
         let machine = self.store.machine(&name)?;
-        let _gate = self.gate(&name, op)?;
-        let layer_name = |layer: &String| layer.parse::<Name>().unwrap();
-        Ok(match op {
-            Op::Create => Answer::PLAIN,
-            Op::Delete => machine.delete().map(|()| Answer::PLAIN)?,
-            Op::Snapshot { layer } => answer(machine.snapshot(&layer_name(layer), None)?),
+        let done = match op {
+            Op::Create | Op::Prune => return Ok(Answer::PLAIN),
+            Op::Delete => return machine.delete().map(|()| Answer::PLAIN),
+            Op::Run(session) => return self.run(&machine, session),
+            Op::DiscardState => {
+                let product = Fake::new(&Session::ends(End::Suspend), self.pace, &self.violations);
+                block_on(machine.discard_state(&product, &Ctx::none()))?;
+                return Ok(Answer::PLAIN);
+            }
+            Op::DropPoint { point } => {
+                return machine.remove_point(&called(point)).map(|()| Answer::PLAIN);
+            }
+            Op::Label { layer, n, label } => {
+                machine.set_label(&called(layer), *n, label.clone())?;
+                return Ok(Answer::PLAIN);
+            }
+            Op::Pin { layer, n, pinned } => {
+                let pin = if *pinned { Pin::Pinned } else { Pin::Unpinned };
+                machine.set_pin(&called(layer), *n, pin)?;
+                return Ok(Answer::PLAIN);
+            }
+            Op::Retain { layer, last } => {
+                let rule = last.map(|last| Retention::new(Some(last), None));
+                let layer = layer.as_ref().map(|layer| Scope::Layer(called(layer)));
+                machine.set_retention(&layer.unwrap_or(Scope::Machine), rule)?;
+                return Ok(Answer::PLAIN);
+            }
+            Op::Snapshot { layer } => machine.snapshot(&called(layer), None)?,
             Op::Rollback { layer, to, kept } => {
-                answer(machine.rollback(&layer_name(layer), *to, kind(*kept))?)
+                machine.rollback(&called(layer), *to, kind(*kept))?
             }
             Op::Update { layer, image, kept } => {
-                let image = &self.images[*image];
-                answer(machine.update(&layer_name(layer), image, kind(*kept))?)
+                machine.update(&called(layer), &self.images[*image], kind(*kept))?
             }
             Op::Add { layer, image } => {
-                let spec = self.layer(layer, *image);
-                answer(machine.add_layer(&spec, &self.images[*image])?)
+                machine.add_layer(&self.layer(layer, *image), &self.images[*image])?
             }
-            Op::Remove { layer, kept } => {
-                answer(machine.remove_layer(&layer_name(layer), kind(*kept))?)
+            Op::TakeBack { layer } => machine.take_back_layer(&called(layer))?,
+            Op::Remove { layer, kept } => machine.remove_layer(&called(layer), kind(*kept))?,
+            Op::Rejuvenate => machine.rejuvenate()?,
+            Op::Accept { layer } => machine.decide(&[called(layer)], &[])?,
+            Op::Revert { layer } => machine.decide(&[], &[called(layer)])?,
+            Op::Undo => machine.undo()?,
+            Op::Point { name, layers } => {
+                let layers: Vec<_> = layers.iter().map(|layer| called(layer)).collect();
+                machine.create_point(&called(name), None, &layers)?
             }
-            Op::Rejuvenate => machine.rejuvenate().map(|_| Answer::PLAIN)?,
-            Op::Run { boots } => {
-                let product = Arc::new(Fake::new(boots, self.pace, &self.violations));
-                let ctx = Ctx::none();
-                let report = block_on(machine.run(product, RunOptions::default(), &ctx))?;
-                assert_eq!(
-                    (report.end, report.boots as usize),
-                    (RunEnd::PowerOff, boots.len())
-                );
-                Answer::PLAIN
+            Op::ToPoint { point, kept } => {
+                machine.rollback_to_point(&called(point), kind(*kept))?
             }
-        })
+        };
+        Ok(answer(&done))
     }
 
-    /// What is asked of a running machine waits for its next start, which the model does not know: it is kept away
-    /// from here, and told that the machine is busy.
-    fn gate(&self, name: &Name, op: &Op) -> Result<Gate> {
-        // The folder itself: on a full volume there is no room for a file.
-        let file = File::open(self.machine_folder(name.as_str()))
-            .map_err(|_| Error::new(ErrorKind::NotFound, "the machine was deleted"))?;
-        let taken = match op {
-            Op::Run { .. } => file.try_lock(),
-            _ => file.try_lock_shared(),
+    /// Runs the machine. What is to be asked in each boot is asked before its guest writes.
+    fn run(&self, machine: &Machine, session: &Session) -> Result<Answer> {
+        let product = Arc::new(Fake::new(session, self.pace, &self.violations));
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let asked: Vec<_> = session.boots.iter().map(|b| b.asked.clone()).collect();
+        let (world, name, told) = (self.clone(), machine.name().clone(), Arc::clone(&answers));
+        let left = Mutex::new(asked.into_iter());
+        let revertible: Vec<_> = session
+            .revertible
+            .iter()
+            .map(|layer| called(layer))
+            .collect();
+        let options = RunOptions::default()
+            .revertible(revertible)
+            .on_event(move |event| {
+                if let RunEvent::Running(_) | RunEvent::Resumed(_) = event {
+                    let ops = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    for op in ops.into_iter().flatten() {
+                        let answer = world.perform(name.as_str(), &op);
+                        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                        told.push(answer);
+                    }
+                }
+            });
+        let report = block_on(machine.run(product, options, &Ctx::none()))?;
+        let end = match session.end {
+            End::PowerOff => RunEnd::PowerOff,
+            End::Suspend => RunEnd::Suspended,
         };
-        let busy = |_| Error::new(ErrorKind::Busy, "the machine runs").next("wait");
-        taken.map_err(busy)?;
-        Ok(Gate(file))
+        assert_eq!(report.end, end);
+        let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Answer::Ran(answers))
+    }
+
+    /// A change that waits for the next start, as the record has it.
+    pub(crate) fn staged(&self, op: &Op) -> Option<Change> {
+        Some(match op {
+            Op::Rollback { layer, to, kept } => Change::Rollback {
+                layer: called(layer),
+                to: *to,
+                kept: kind(*kept),
+            },
+            Op::ToPoint { point, kept } => Change::RollbackToPoint {
+                point: called(point),
+                kept: kind(*kept),
+            },
+            Op::Update { layer, image, kept } => Change::Update {
+                layer: called(layer),
+                image: self.images[*image],
+                kept: kind(*kept),
+            },
+            Op::Add { layer, image } => Change::Add {
+                layer: Box::new(self.layer(layer, *image)),
+                image: self.images[*image],
+            },
+            Op::TakeBack { layer } => Change::TakeBack {
+                layer: called(layer),
+            },
+            Op::Remove { layer, kept } => Change::Remove {
+                layer: called(layer),
+                kept: kind(*kept),
+            },
+            Op::Rejuvenate => Change::Rejuvenate,
+            Op::Accept { layer } => Change::Accept {
+                layer: called(layer),
+            },
+            Op::Revert { layer } => Change::Revert {
+                layer: called(layer),
+            },
+            _ => return None,
+        })
     }
 
     pub(crate) fn spec(&self, name: &Name) -> VmSpec {
@@ -231,15 +316,6 @@ impl World {
     }
 }
 
-/// Let go of by name: a child that another thread forks meanwhile holds the file open until it runs its program.
-struct Gate(File);
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
-}
-
 /// The digests of the images that a world in `folder` was made with.
 pub(crate) fn noted(folder: &Path) -> Vec<ImageDigest> {
     let digest = |n| std::fs::read_to_string(folder.join(format!("image-{n}.digest")));
@@ -255,9 +331,16 @@ fn kind(kept: Kept) -> machine::Kept {
     }
 }
 
-fn answer(done: Operation) -> Answer {
-    Answer::Done {
-        revision: done.revision,
-        preserved: done.preserved,
+fn answer(done: &Operation) -> Answer {
+    match done.when {
+        When::NextStart => Answer::Staged,
+        _ => Answer::Done {
+            revision: done.revision,
+            preserved: done.preserved,
+        },
     }
+}
+
+fn called(name: &str) -> Name {
+    name.parse().unwrap()
 }
