@@ -2,8 +2,9 @@
 
 use super::{Chain, Level};
 use crate::engine::{Mapping, Place};
+use crate::file::ImageFile;
 use crate::{Error, Result};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
@@ -124,6 +125,7 @@ impl Chain {
         len: u64,
         see: &mut dyn FnMut(Found<'a>) -> Result<Next>,
     ) -> Result<Next> {
+        let mut seen: Option<DataRun<'a>> = None;
         self.visit(levels, offset, len, &mut |found| {
             let Place::Data {
                 file,
@@ -135,11 +137,15 @@ impl Chain {
             let mut done = 0;
             while done < found.len {
                 let at = start + done;
-                let data = file.next_data(at)?.unwrap_or(u64::MAX);
-                let (place, until) = match data > at {
-                    true => (Place::Zero, data),
-                    false => (Place::Data { file, offset: at }, file.next_hole(at)?),
+                let run = match seen.take().filter(|run| run.holds(file, at)) {
+                    Some(run) => run,
+                    None => DataRun::find(file, at)?,
                 };
+                let (place, until) = match run.data.start > at {
+                    true => (Place::Zero, run.data.start),
+                    false => (Place::Data { file, offset: at }, run.data.end),
+                };
+                seen = Some(run);
                 // A file that changes meanwhile must not keep us here.
                 let len = until.saturating_sub(at).max(1).min(found.len - done);
                 let part = Found {
@@ -195,6 +201,29 @@ impl Chain {
             done += run;
         }
         Ok(Next::Continue(()))
+    }
+}
+
+/// A run of data in a file, and the hole before it. Kept from one range to the next: systems look through a run from
+/// its start to its end each time they are asked for that end.
+struct DataRun<'a> {
+    file: &'a ImageFile,
+    /// Where the hole starts that the data follows, as far as it was asked for.
+    from: u64,
+    data: Range<u64>,
+}
+
+impl<'a> DataRun<'a> {
+    fn find(file: &'a ImageFile, from: u64) -> Result<DataRun<'a>> {
+        let data = match file.next_data(from)? {
+            Some(start) => start..file.next_hole(start)?,
+            None => u64::MAX..u64::MAX,
+        };
+        Ok(DataRun { file, from, data })
+    }
+
+    fn holds(&self, file: &ImageFile, at: u64) -> bool {
+        std::ptr::eq(self.file, file) && self.from <= at && at < self.data.end
     }
 }
 

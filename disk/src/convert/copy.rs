@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError, mpsc};
 
 /// Bytes of a window: a multiple of every unit that is written here, so that no two threads write to one.
 const WINDOW: u64 = 2 << 20;
+/// Bytes that are read and written at a time: they stay in the processor's cache between the two.
+const CHUNK: u64 = 256 << 10;
 /// More threads than that wait for the disk.
 const MOST_THREADS: usize = 4;
 
@@ -117,13 +119,21 @@ impl Job<'_> {
 
     fn copy_all(&self, window: Window, buf: &mut Vec<u8>) -> Result<u64> {
         self.ctx.check()?;
-        let copied = window.into_iter().map(|range| self.copy(range, buf));
-        copied.sum()
+        let mut copied = 0;
+        for range in window {
+            let mut at = range.start;
+            while at < range.end {
+                let end = range.end.min((at / CHUNK + 1) * CHUNK);
+                copied += self.copy(at..end, buf)?;
+                at = end;
+            }
+        }
+        Ok(copied)
     }
 
     /// Copies a range; how many bytes of data it has.
     fn copy(&self, range: Range<u64>, buf: &mut Vec<u8>) -> Result<u64> {
-        // At most a window.
+        // At most a chunk.
         buf.resize((range.end - range.start) as usize, 0);
         self.source
             .read_from(self.part.levels(), buf, range.start)?;
