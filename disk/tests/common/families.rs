@@ -1,0 +1,106 @@
+//! Chains of every format for tests that hold for all of them: how a base with a content and an empty head on it are
+//! made. A new format is one more entry of [`FAMILIES`].
+#![allow(dead_code, clippy::unwrap_used)]
+
+use crate::common;
+use std::fs;
+use std::path::{Path, PathBuf};
+use stratavm_disk::vmdk::{Cid, ParentLink};
+use stratavm_disk::{Access, Below, Chain, Format, ImageSpec};
+use uuid::Uuid;
+
+/// How a chain of images is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// By its top image: each names the one below.
+    ByTop,
+    /// By the one bundle that they all are in.
+    Bundle,
+    /// By a list of all.
+    ByList,
+}
+
+/// One image of a chain.
+#[derive(Clone)]
+pub(crate) struct Image {
+    /// What is opened: for an image of a bundle, the bundle.
+    pub(crate) path: PathBuf,
+    pub(crate) format: Format,
+    /// The ids that a head on it records, where its format has them.
+    pub(crate) cid: Option<Cid>,
+    pub(crate) uuid: Option<Uuid>,
+}
+
+/// A way of making chains.
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) opening: Opening,
+    /// Bytes of the disk that tests make: odd where the format takes such a one.
+    pub(crate) size: usize,
+    /// Makes the lowest image, with this content, in a folder.
+    pub(crate) base: fn(&Path, &[u8]) -> Image,
+    /// Makes an empty image number `n` (never used before in this folder) on these, the base first.
+    pub(crate) head: fn(&Path, n: usize, below: &[Image]) -> Image,
+}
+
+pub(crate) const VMDK: Family = Family {
+    name: "vmdk over raw",
+    opening: Opening::ByTop,
+    size: 4 << 20,
+    base: vmdk_flat,
+    head: vmdk_sparse,
+};
+
+pub(crate) const FAMILIES: &[&Family] = &[&VMDK];
+
+/// Opens the first `levels` images of a chain.
+pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Access) -> Chain {
+    let gate = Below::new(folder).unwrap();
+    let list: Vec<_> = images
+        .iter()
+        .map(|i| (i.path.as_path(), i.format))
+        .collect();
+    match (family.opening, list.last()) {
+        (Opening::ByTop | Opening::Bundle, Some((path, format))) => {
+            Chain::open(path, *format, access, &gate)
+        }
+        _ => Chain::open_all(&list, access, &gate),
+    }
+    .unwrap()
+}
+
+fn vmdk_flat(folder: &Path, content: &[u8]) -> Image {
+    fs::write(folder.join("base.raw"), content).unwrap();
+    let spec = common::flat(&[("base.raw", (content.len() / 512) as u64)]);
+    let path = folder.join("base.vmdk");
+    let image = Image {
+        path: path.clone(),
+        format: Format::VmdkDescriptor,
+        cid: Some(spec.cid),
+        uuid: Some(spec.uuid),
+    };
+    common::make(&path, &ImageSpec::VmdkFlat(spec)).unwrap();
+    image
+}
+
+fn vmdk_sparse(folder: &Path, n: usize, below: &[Image]) -> Image {
+    let parent = below.last().unwrap();
+    let mut spec = common::sparse((VMDK.size / 512) as u64);
+    spec.file = format!("head-{n}.vmdk");
+    spec.cid = common::cid(100 + n as u32);
+    spec.uuid = Uuid::from_u128(100 + n as u128);
+    spec.parent = Some(ParentLink {
+        hint: parent.path.file_name().unwrap().to_str().unwrap().into(),
+        cid: parent.cid.unwrap(),
+        uuid: parent.uuid.unwrap(),
+    });
+    let path = folder.join(&spec.file);
+    let image = Image {
+        path: path.clone(),
+        format: Format::VmdkSparse,
+        cid: Some(spec.cid),
+        uuid: Some(spec.uuid),
+    };
+    common::make(&path, &ImageSpec::VmdkSparse(spec)).unwrap();
+    image
+}
