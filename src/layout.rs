@@ -12,9 +12,9 @@ use stratavm_disk::vmdk::{
 use stratavm_disk::{ImageSpec, Patch, Volume};
 
 use crate::chain::{Chain, DiskName, Family, Member, MemberFile, MemberRole, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Identity, LinkId};
-use crate::image::ImageDigest;
+use crate::image::{ImageDigest, extent_lengths};
 use crate::resolved::{Paths, relative_path, slash_path};
 use crate::spec::Controller;
 
@@ -192,6 +192,10 @@ impl DiskLayout<'_> {
     pub(crate) fn extent_sectors(&self, sectors: u64, volume: &Volume) -> Result<Option<u64>> {
         match self.family {
             Family::Vmdk => Ok(extent_sectors_for(sectors, volume.max_file)?),
+            Family::Hds if self.disk == DiskName::Session => {
+                one_file(sectors * SECTOR, volume).map(|()| None)
+            }
+            // It is cut where its image is.
             Family::Hds => Ok(None),
         }
     }
@@ -425,4 +429,20 @@ impl DiskLayout<'_> {
 fn existing(files: &[(PathBuf, u64)]) -> Vec<MemberFile> {
     let file = |(path, sectors): &(PathBuf, u64)| MemberFile::existing(path, *sectors);
     files.iter().map(file).collect()
+}
+
+/// Refuses a `.hds` session disk of `size` bytes that could outgrow a file: it has no image that says
+/// where to cut it.
+fn one_file(size: u64, volume: &Volume) -> Result<()> {
+    if extent_lengths(size, None, volume)?.len() == 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "the session disk of {} MiB is one file, and files on this volume cannot grow as large",
+        size >> 20
+    );
+    Err(Error::new(ErrorKind::Unsupported, message).next(
+        "say less under `guest.session` in the spec and create the machine anew, or keep it on \
+         another volume",
+    ))
 }

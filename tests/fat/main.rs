@@ -4,6 +4,7 @@
 //!
 //! * `volume`: such a folder, and what must hold on it at any time
 //! * `small`: the life of a machine whose disks are larger than a file may be, with its content, in a few MiB
+//! * `linux`: guests under the contract for Linux, with their session disks
 //! * `large`: disks of more than 4 GiB on the real limits, which the store has to find out by itself
 
 #![allow(
@@ -19,6 +20,7 @@ mod desk;
 #[path = "../common/machine.rs"]
 mod harness;
 mod large;
+mod linux;
 #[path = "../common/report.rs"]
 mod report;
 mod small;
