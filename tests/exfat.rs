@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::{Content, Harness, name};
+use stratavm::Ctx;
 use stratavm::machine::Kept;
+use stratavm::store::FsckOptions;
 use stratavm_disk::{Case, Holes, Links, Permissions, Volume};
 use tempfile::TempDir;
 
@@ -118,9 +120,12 @@ fn live(harness: &Harness) {
     for image in images {
         let digest = image.unwrap().meta.digest;
         let images = harness.store().images();
-        let found = images.verify(&digest, &stratavm::Ctx::none()).unwrap();
+        let found = images.verify(&digest, &Ctx::none()).unwrap();
         assert!(found.is_intact());
     }
+    let options = FsckOptions::default();
+    let checked = harness.store().fsck(&options, &Ctx::none()).unwrap();
+    assert_eq!(checked.findings, []);
     machine.delete().unwrap();
     assert!(harness.store().machines().unwrap().is_empty());
 }

@@ -6,11 +6,12 @@ use std::os::unix::fs::FileExt as _;
 use serde_json::json;
 use stratavm::image::{AddOptions, Image, add};
 use stratavm::machine::{Kept, RunEnd};
-use stratavm::spec::{LayerSpec, Name};
+use stratavm::spec::LayerSpec;
 use stratavm::store::{PruneMode, PruneOptions};
 use stratavm::{Ctx, State, Store, VmSpec, block_on};
 
 use crate::desk::{Desk, soon};
+use crate::harness::name;
 use crate::report;
 use crate::volume::{Fat, Kind, files, is_split};
 
@@ -24,10 +25,6 @@ fn volumes(usual: Kind) -> impl Iterator<Item = Fat> {
         .into_iter()
         .filter(move |kind| *kind == usual || report::slow());
     chosen.map(Fat::of)
-}
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
 }
 
 /// An image of more than 4 GiB, nearly all of it holes where it comes from.

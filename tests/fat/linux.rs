@@ -7,17 +7,13 @@ use stratavm::image::{AddOptions, Wrap, add};
 use stratavm::linux::FileSystem;
 use stratavm::machine::Kept;
 use stratavm::preview::Preview;
-use stratavm::spec::{Name, Role};
+use stratavm::spec::Role;
 use stratavm::{Ctx, ErrorKind, Product, Store, VmSpec};
 
-use crate::harness::Harness;
+use crate::harness::{Harness, name};
 use crate::volume::{Fat, Kind, files, is_split};
 
 const MOST: u64 = (4 << 20) - 1;
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
 
 /// The beginning of a squashfs 4.0 whose 6 MiB are all its own, in a disk with a partition for `role`.
 fn image(fat: &Fat, store: &Store, role: Role, mark: u8) -> String {

@@ -24,4 +24,6 @@ mod linux;
 #[path = "../common/report.rs"]
 mod report;
 mod small;
+#[path = "../common/tree.rs"]
+mod tree;
 mod volume;

@@ -2,24 +2,20 @@
 //! holds is written and read by `qemu-io` and `qemu-img` through the whole chain.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 use stratavm::chain::Family;
 use stratavm::machine::{AdoptOptions, Adoption, CreateOptions, Kept, RunOptions};
 use stratavm::preview::Preview;
-use stratavm::spec::{LayerSpec, Name};
+use stratavm::spec::LayerSpec;
 use stratavm::store::{PruneMode, PruneOptions};
 use stratavm::{Ctx, ErrorKind, Product, VmSpec};
 
-use crate::harness::{Content, Ends, Harness};
+use crate::harness::{Content, Ends, Harness, name};
+use crate::tree::copy;
 use crate::volume::{Fat, Kind, files, is_split};
 
 const MOST: u64 = (4 << 20) - 1;
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
 
 fn volumes() -> impl Iterator<Item = (Fat, Harness)> {
     [Kind::Fat32, Kind::Exfat].into_iter().map(|kind| {
@@ -131,18 +127,6 @@ fn every_operation_is_taken() {
         }
         machine.delete().unwrap();
         fat.holds(harness.store());
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => fs::copy(&path, &target).map(|_| ()).unwrap(),
-        }
     }
 }
 

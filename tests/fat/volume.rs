@@ -12,6 +12,8 @@ use stratavm::{Ctx, Hypervisor, Product, Resolved, Store, VmSpec};
 use stratavm_disk::{Case, Holes, Links, Permissions, RenameOverOpen};
 use tempfile::TempDir;
 
+use crate::tree::walk;
+
 /// The largest file of FAT32, in bytes, which is what a store takes every volume without holes to have.
 pub(crate) const LARGEST: u64 = (4 << 30) - 1;
 
@@ -98,9 +100,9 @@ impl Fat {
         let most = store.volume().max_file.unwrap();
         let mut spellings = Vec::new();
         // Images to be added lie beside these.
-        let mut paths = below(store.home());
+        let mut paths = walk(store.home());
         let out = self.folder.join("out");
-        paths.extend(out.is_dir().then(|| below(&out)).into_iter().flatten());
+        paths.extend(out.is_dir().then(|| walk(&out)).into_iter().flatten());
         for path in paths {
             let found = path.symlink_metadata().unwrap();
             assert!(found.is_dir() || found.is_file(), "{path:?} is a link");
@@ -152,7 +154,7 @@ impl Fat {
                 backend.as_ref(),
                 &preview.resolve(backend.as_ref(), &out).unwrap(),
             );
-            assert!(below(&out).len() > 3);
+            assert!(walk(&out).len() > 3);
         }
         self.holds(store);
         stratavm_disk::fs::remove_dir_all(&self.folder.join("out")).unwrap();
@@ -167,22 +169,9 @@ fn apply(backend: &dyn Hypervisor, resolved: &Resolved) {
     assert!(entry && !(plan.entry.is_none() && plan.argv.is_empty()));
 }
 
-/// Everything below a folder.
-pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.symlink_metadata().unwrap().is_dir() {
-            found.extend(below(&path));
-        }
-        found.push(path);
-    }
-    found
-}
-
 /// The files of a layer whose names hold `part`.
 pub(crate) fn files(machine: &Machine, layer: &str, part: &str) -> Vec<PathBuf> {
-    let mut files = below(&machine.folder().join("layers").join(layer));
+    let mut files = walk(&machine.folder().join("layers").join(layer));
     files.retain(|path| path.file_name().unwrap().to_str().unwrap().contains(part));
     files.sort();
     files

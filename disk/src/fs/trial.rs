@@ -110,11 +110,12 @@ impl Trial {
             let _ = change::try_out(change, || std::fs::set_permissions(&path, permissions));
             Ok(path.metadata()?.permissions())
         };
+        let before = path.metadata()?.permissions();
         let sealed = set(Access::ReadOnly)?;
         let opened = set(Access::Private)?;
-        Ok(match (sealed.readonly(), opened.readonly()) {
+        Ok(match (before.readonly(), sealed.readonly()) {
             _ if sys::is_mode(&sealed, 0o444) && sys::is_mode(&opened, 0o600) => Permissions::Posix,
-            (true, false) => Permissions::ReadOnlyMark,
+            (false, true) => Permissions::ReadOnlyMark,
             _ => Permissions::None,
         })
     }

@@ -152,6 +152,8 @@ fn names_are_the_same_in_every_case() {
     assert_eq!(std::fs::read(small.join("name")).unwrap(), b"");
     fs::remove_file(&large.join("NAME")).unwrap();
     assert_eq!(std::fs::read_dir(&small).unwrap().count(), 0);
+    fs::File::create_new(&small.join("Mixed")).unwrap();
+    fs::File::open(&large.join("mIXED")).unwrap();
     fs::remove_dir_all(&large).unwrap();
     assert!(!small.exists());
 }
