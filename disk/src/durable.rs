@@ -73,11 +73,11 @@ fn new_temporary(folder: &Path) -> Result<(PathBuf, ImageFile)> {
 }
 
 /// Removes a file that is not finished when it goes out of scope.
-pub(crate) struct Partial<'a>(Option<&'a Path>);
+pub(crate) struct Partial(Option<PathBuf>);
 
-impl<'a> Partial<'a> {
-    pub(crate) fn new(path: &'a Path) -> Partial<'a> {
-        Partial(Some(path))
+impl Partial {
+    pub(crate) fn new(path: &Path) -> Partial {
+        Partial(Some(path.to_owned()))
     }
 
     /// The file is complete.
@@ -86,11 +86,11 @@ impl<'a> Partial<'a> {
     }
 }
 
-impl Drop for Partial<'_> {
+impl Drop for Partial {
     fn drop(&mut self) {
-        if let Some(path) = self.0 {
+        if let Some(path) = self.0.take() {
             // The error that led here is the one to report.
-            if let Err(error) = fs::remove_file(path) {
+            if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(?path, %error, "an unfinished file could not be removed");
             }
         }

@@ -21,7 +21,6 @@ pub(crate) enum Entry {
     /// It lies at this byte of the file.
     At(u64),
     /// It lies packed at this byte of the file.
-    #[expect(dead_code, reason = "the formats with packed units come next")]
     Packed(u64),
 }
 
@@ -79,8 +78,22 @@ pub(crate) trait Layout: Send + Sync {
         Ok(())
     }
 
-    /// Reads one whole unit that lies packed at byte `at`.
-    fn unpack(&self, _file: &ImageFile, at: u64, _unit: &mut [u8]) -> Result<()> {
+    /// Makes room for a page that has none; [`page`](Self::page) names it from then on, the file not before
+    /// [`flush`](Self::flush). `take` gives the room of one unit, zeros up to its end, and answers where it starts.
+    fn add_page(
+        &self,
+        file: &ImageFile,
+        _page: u64,
+        _take: &mut dyn FnMut() -> Result<u64>,
+    ) -> Result<()> {
+        Err(
+            Error::unsupported("writing where the image has no table of its own for")
+                .at_path(file.path()),
+        )
+    }
+
+    /// Reads the whole of unit `number`, which lies packed at byte `at`.
+    fn unpack(&self, _file: &ImageFile, at: u64, _number: u64, _unit: &mut [u8]) -> Result<()> {
         Err(Error::unsupported("packed unit").at_offset(at))
     }
 }
@@ -183,23 +196,39 @@ impl<L: Layout> Blocks<L> {
 
     fn set(&self, unit: u64, value: u32) -> Result<()> {
         let (page, index) = (unit / PER_PAGE, unit % PER_PAGE);
-        let Some(at) = self.layout.page(&self.file, page)? else {
-            return Err(
-                Error::unsupported("writing where the image has no table of its own for")
-                    .at_path(self.file.path()),
-            );
+        let at = match self.layout.page(&self.file, page)? {
+            Some(at) => at,
+            None => {
+                self.layout
+                    .add_page(&self.file, page, &mut || self.take_unit())?;
+                self.page_at(page)?
+            }
         };
         self.table.set(&self.file, page, &at, index, value)
+    }
+
+    /// Where a page stands that is there.
+    fn page_at(&self, page: u64) -> Result<PageAt> {
+        let at = self.layout.page(&self.file, page)?;
+        at.ok_or_else(|| Error::malformed("a table has gone").at_path(self.file.path()))
+    }
+
+    /// Room for one unit that is used for something else.
+    fn take_unit(&self) -> Result<u64> {
+        let start = self.next.load(Ordering::Acquire);
+        let end = start.checked_add(self.layout.stride());
+        let end = end.ok_or_else(|| Error::limit("the image is as long as it can be"))?;
+        self.file.grow_to(end)?;
+        self.next.store(end, Ordering::Release);
+        Ok(start)
     }
 
     fn write_tables(&self, durability: Durability) -> Result<()> {
         if durability == Durability::Synced {
             self.file.sync()?;
         }
-        self.table.write_back(&self.file, |page| {
-            let at = self.layout.page(&self.file, page)?;
-            at.ok_or_else(|| Error::malformed("a table has gone").at_path(self.file.path()))
-        })?;
+        self.table
+            .write_back(&self.file, |page| self.page_at(page))?;
         self.layout
             .flush(&self.file, self.next.load(Ordering::Acquire))
     }
@@ -246,17 +275,24 @@ impl<L: Layout> Map for Blocks<L> {
 
     fn unpack(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let size = self.layout.unit();
-        let mut whole = vec![0; size as usize];
+        let mut apart = Vec::new();
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
             let within = (at % size) as usize;
-            let take = (whole.len() - within).min(buf.len() - done);
-            match self.run(at / size, 1)?.0 {
-                Entry::Packed(place) => self.layout.unpack(&self.file, place, &mut whole)?,
-                _ => return Err(Error::invalid("not a packed unit").at_offset(at)),
+            let take = (size as usize - within).min(buf.len() - done);
+            let Entry::Packed(place) = self.run(at / size, 1)?.0 else {
+                return Err(Error::invalid("not a packed unit").at_offset(at));
+            };
+            let part = &mut buf[done..done + take];
+            let unpack = |unit: &mut [u8]| self.layout.unpack(&self.file, place, at / size, unit);
+            if take as u64 == size {
+                unpack(part)?;
+            } else {
+                apart.resize(size as usize, 0);
+                unpack(&mut apart)?;
+                part.copy_from_slice(&apart[within..within + take]);
             }
-            buf[done..done + take].copy_from_slice(&whole[within..within + take]);
             done += take;
         }
         Ok(())

@@ -5,8 +5,8 @@
 use super::descriptor::new_ddb;
 use super::header::{GRAIN_SECTORS, GT_SECTORS, GTES_PER_GT};
 use super::{
-    Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, MAX_DESCRIPTOR, SECTOR,
-    SparseHeader, check_disk_sectors,
+    Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, MAX_DESCRIPTOR,
+    MAX_SECTORS, SECTOR, SparseHeader, check_sectors,
 };
 use crate::image::ImageBytes;
 use crate::patch::{self, Patch};
@@ -18,8 +18,6 @@ use uuid::Uuid;
 const MAX_EXTENT_NAME: usize = 511;
 /// QEMU refuses a longer hint.
 const MAX_HINT: usize = 4095;
-/// 8 EiB in sectors: no file is larger.
-const MAX_OFFSET: u64 = 1 << 54;
 /// Sectors that 32-bit grain table entries can address.
 const ADDRESSABLE: u64 = 1 << 32;
 
@@ -38,7 +36,7 @@ pub struct FlatExtent {
 /// A text descriptor, createType monolithicFlat, over one or more raw files that stay untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlatSpec {
-    /// The raw files in disk order; together a multiple of 1 MiB, at most 2 TiB.
+    /// The raw files in disk order.
     pub extents: Vec<FlatExtent>,
     /// Content id that children record.
     pub cid: Cid,
@@ -65,8 +63,8 @@ pub struct SparseSpec {
     /// The image's own file name, without folders: it stands in the embedded descriptor, so a file made under another
     /// name is refused.
     pub file: String,
-    /// Size of the disk in sectors: a multiple of 2048, equal to the parent's. At most about 2 TiB - 257 MiB, so that
-    /// a full image can still be addressed with 32-bit sector numbers.
+    /// Size of the disk in sectors, equal to the parent's. At most about 2 TiB - 257 MiB, so that a full image can still
+    /// be addressed with 32-bit sector numbers.
     pub sectors: u64,
     /// Content id of this image.
     pub cid: Cid,
@@ -101,7 +99,7 @@ pub(crate) fn render_flat(spec: &FlatSpec) -> Result<ImageBytes> {
                 e.file.len()
             )));
         }
-        if e.offset > MAX_OFFSET {
+        if e.offset > MAX_SECTORS {
             return Err(Error::invalid(format!(
                 "extent {:?} starts beyond 8 EiB",
                 e.file
@@ -116,7 +114,7 @@ pub(crate) fn render_flat(spec: &FlatSpec) -> Result<ImageBytes> {
             offset: Some(e.offset),
         });
     }
-    check_disk_sectors(sectors)?;
+    check_sectors(sectors)?;
     let text = Descriptor {
         cid: spec.cid,
         parent_cid: None,
@@ -193,15 +191,13 @@ pub(super) fn render_grains(
 
 /// Bytes of the file once every grain is written.
 pub(crate) fn sparse_grown_len(sectors: u64) -> u64 {
-    SparseHeader::for_new(sectors)
-        .overhead
-        .saturating_add(sectors)
-        .saturating_mul(SECTOR)
+    let header = SparseHeader::for_new(sectors);
+    header.grown().saturating_mul(SECTOR)
 }
 
 pub(super) fn check_sparse(spec: &SparseSpec) -> Result<()> {
-    check_disk_sectors(spec.sectors)?;
-    if SparseHeader::for_new(spec.sectors).overhead + spec.sectors > ADDRESSABLE {
+    check_sectors(spec.sectors)?;
+    if SparseHeader::for_new(spec.sectors).grown() > ADDRESSABLE {
         return Err(Error::limit(format!(
             "disk of {} sectors: a full sparse VMDK of that size is beyond 32-bit sector numbers",
             spec.sectors
@@ -254,13 +250,13 @@ pub(super) fn check_patches(
 ) -> Result<()> {
     patch::check(patches, sectors * SECTOR)?;
     match parent {
-        Some(_) => whole_grains(patches),
+        Some(_) => whole_grains(patches, sectors * SECTOR),
         None => Ok(()),
     }
 }
 
-/// Adjacent patches count as one.
-fn whole_grains(patches: &[Patch]) -> Result<()> {
+/// Adjacent patches count as one. The last grain ends with the disk.
+fn whole_grains(patches: &[Patch], size: u64) -> Result<()> {
     let grain = GRAIN_SECTORS * SECTOR;
     let mut end = 0;
     for p in patches.iter().filter(|p| !p.bytes.is_empty()) {
@@ -269,7 +265,7 @@ fn whole_grains(patches: &[Patch]) -> Result<()> {
         }
         end = p.end();
     }
-    if end.is_multiple_of(grain) {
+    if end.is_multiple_of(grain) || end == size {
         Ok(())
     } else {
         Err(partial_grain(end))

@@ -1,10 +1,11 @@
-//! The grains of a sparse VMDK extent as a layout for the engine: grain directory, grain tables and their second copies.
-//! The header is read in `header`, compressed grains in `stream`.
+//! The grains of a sparse VMDK extent as a layout for the engine: what the entries of grain tables mean. Where the tables
+//! stand is in `directory`, the header in `header`, deflated grains in `stream`.
 //!
 //! Source: libyal's VMDK documentation, "COWD and VMDK sparse extent data file"; QEMU's `block/vmdk.c`.
 
-use super::SECTOR;
-use super::header::{FLAG_ZERO_GRAIN, GT_SECTORS, GTES_PER_GT, SparseHeader};
+use super::directory::Directory;
+use super::header::{FLAG_ZERO_GRAIN, SparseHeader};
+use super::{SECTOR, Shutdown, stream};
 use crate::engine::{Blocks, Entry, Layout, PageAt, Use};
 use crate::file::ImageFile;
 use crate::{Error, Result};
@@ -15,56 +16,62 @@ const UNCLEAN: u64 = 72;
 /// Directory and tables of one sparse extent.
 pub(crate) struct Grains {
     header: SparseHeader,
-    /// Sector of each grain table; 0 where there is none.
-    directory: Vec<u32>,
-    /// Sector of each table's second copy; empty where the file has none.
-    redundant: Vec<u32>,
+    /// Of the disk; the header may count up to the end of the last grain.
+    sectors: u64,
+    directory: Directory,
 }
 
 impl Grains {
-    /// Opens an extent whose header says where its directory is.
+    /// Opens an extent of so many sectors.
     ///
     /// # Errors
-    /// `Unsupported` for streamOptimized; `Malformed` for a directory that is cut off.
-    pub(crate) fn open(file: ImageFile, header: SparseHeader, used: Use) -> Result<Blocks<Grains>> {
-        let Some(directory) = header.directory else {
-            return Err(Error::unsupported("streamOptimized extent").at_path(file.path()));
-        };
-        let read = |sector: u64| read_words(&file, sector * SECTOR, header.table_count());
-        let grains = Grains {
-            directory: read(directory)?,
-            redundant: header
-                .redundant_directory
-                .map_or_else(|| Ok(Vec::new()), read)?,
-            header,
-        };
+    /// `Mismatch` if its header says another size, or if it is to be written and its last writer did not close it;
+    /// `Unsupported` for a streamOptimized one that is to be written; `Malformed` for a footer or a directory that is cut
+    /// off.
+    pub(crate) fn open(
+        file: ImageFile,
+        header: SparseHeader,
+        sectors: u64,
+        used: Use,
+    ) -> Result<Blocks<Grains>> {
+        let opened = Grains::read(&file, header, sectors, used);
+        let grains = opened.map_err(|e| e.at_path(file.path()))?;
         Ok(Blocks::new(file, grains, used))
     }
-}
 
-/// 32-bit words of a directory, which the header's check found to lie in the file.
-fn read_words(file: &ImageFile, at: u64, count: u64) -> Result<Vec<u32>> {
-    if at.saturating_add(count * 4) > file.len() {
-        return Err(Error::malformed("grain directory is cut off")
-            .at_path(file.path())
-            .at_offset(at));
+    fn read(file: &ImageFile, header: SparseHeader, sectors: u64, used: Use) -> Result<Grains> {
+        let whole = sectors.next_multiple_of(header.grain_size);
+        if header.capacity != sectors && header.capacity != whole {
+            return Err(Error::mismatch(format!(
+                "the descriptor says {sectors} sectors, the header {}",
+                header.capacity
+            )));
+        }
+        if used == Use::Write && header.is_stream() {
+            return Err(Error::unsupported(
+                "a streamOptimized image cannot be written to: convert it into another one first",
+            ));
+        }
+        if used == Use::Write && header.shutdown == Shutdown::Unclean {
+            return Err(Error::mismatch(
+                "its last writer did not close it, or has it open: check and repair it first",
+            ));
+        }
+        let header = match header.is_stream() {
+            true => stream::with_footer(file, header)?,
+            false => header,
+        };
+        Ok(Grains {
+            directory: Directory::read(file, &header, used)?,
+            sectors,
+            header,
+        })
     }
-    let mut bytes = vec![0; (count * 4) as usize];
-    file.read_exact_at(&mut bytes, at)?;
-    let words = bytes.chunks_exact(4);
-    Ok(words
-        .map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]))
-        .collect())
-}
-
-fn entry(directory: &[u32], page: u64) -> Option<u64> {
-    let entry = usize::try_from(page).ok().and_then(|n| directory.get(n));
-    entry.map(|e| u64::from(*e)).filter(|e| *e != 0)
 }
 
 impl Layout for Grains {
     fn size(&self) -> u64 {
-        self.header.capacity * SECTOR
+        self.sectors * SECTOR
     }
 
     fn unit(&self) -> u64 {
@@ -72,29 +79,14 @@ impl Layout for Grains {
     }
 
     fn page(&self, file: &ImageFile, page: u64) -> Result<Option<PageAt>> {
-        let Some(sector) = entry(&self.directory, page) else {
-            return Ok(None);
-        };
-        let mirror = entry(&self.redundant, page);
-        for sector in mirror.iter().chain([&sector]) {
-            if (sector + GT_SECTORS) * SECTOR > file.len() {
-                return Err(Error::malformed(format!(
-                    "grain table {page} at sector {sector} is cut off"
-                ))
-                .at_path(file.path()));
-            }
-        }
-        Ok(Some(PageAt {
-            offset: sector * SECTOR,
-            mirror: mirror.map(|m| m * SECTOR),
-            entries: GTES_PER_GT,
-        }))
+        self.directory.page(file, page)
     }
 
     fn decode(&self, entry: u32) -> Entry {
         match entry {
             0 => Entry::Absent,
             1 if self.header.flags & FLAG_ZERO_GRAIN != 0 => Entry::Zero,
+            sector if self.header.is_stream() => Entry::Packed(u64::from(sector) * SECTOR),
             sector => Entry::At(u64::from(sector) * SECTOR),
         }
     }
@@ -105,14 +97,37 @@ impl Layout for Grains {
     }
 
     fn data(&self) -> u64 {
-        self.header.overhead * SECTOR
+        match self.header.is_stream() {
+            // Writers disagree on what counts as overhead there.
+            true => SECTOR,
+            false => self.header.overhead * SECTOR,
+        }
     }
 
     fn begin(&self, file: &ImageFile) -> Result<()> {
         file.write_all_at(&[1], UNCLEAN)
     }
 
+    fn flush(&self, file: &ImageFile, _next: u64) -> Result<()> {
+        self.directory.flush(file)
+    }
+
     fn finish(&self, file: &ImageFile) -> Result<()> {
         file.write_all_at(&[0], UNCLEAN)
+    }
+
+    fn add_page(
+        &self,
+        _file: &ImageFile,
+        page: u64,
+        take: &mut dyn FnMut() -> Result<u64>,
+    ) -> Result<()> {
+        self.directory.add(page, self.unit(), take)
+    }
+
+    fn unpack(&self, file: &ImageFile, at: u64, number: u64, grain: &mut [u8]) -> Result<()> {
+        let sector = number * self.header.grain_size;
+        let needed = ((self.sectors - sector) * SECTOR).min(self.unit());
+        stream::read_grain(file, at, sector, needed as usize, grain)
     }
 }

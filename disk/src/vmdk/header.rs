@@ -18,8 +18,10 @@ const NEWLINES: &[u8; 4] = b"\n \r\n";
 const FLAG_NEWLINE: u32 = 1;
 const FLAG_REDUNDANT: u32 = 2;
 pub(crate) const FLAG_ZERO_GRAIN: u32 = 4;
-const FLAG_COMPRESSED: u32 = 0x1_0000;
-const FLAG_MARKERS: u32 = 0x2_0000;
+pub(crate) const FLAG_COMPRESSED: u32 = 0x1_0000;
+pub(crate) const FLAG_MARKERS: u32 = 0x2_0000;
+/// Sectors of the room for an embedded descriptor in files that this crate makes.
+const DESCRIPTOR_SECTORS: u64 = 20;
 const GD_AT_END: u64 = u64::MAX;
 /// 64 TiB: far above any hosted VMDK, and small enough that no sum below overflows.
 const MAX_CAPACITY: u64 = 1 << 37;
@@ -63,16 +65,29 @@ pub struct SparseHeader {
 }
 
 impl SparseHeader {
-    /// The header of a new, empty monolithicSparse file of `capacity` sectors (a multiple of 128), as VMware,
-    /// VirtualBox and QEMU accept it: descriptor at sector 1, redundant directory and tables, directory and tables,
+    /// The header of a new, empty monolithicSparse file of `capacity` sectors, as VMware, VirtualBox and QEMU accept it: descriptor at sector 1, redundant directory and tables, directory and tables,
     /// rounded up to a grain.
     pub(crate) fn for_new(capacity: u64) -> SparseHeader {
-        SparseHeader::laid_out(capacity, 20)
+        SparseHeader::laid_out(capacity, DESCRIPTOR_SECTORS)
     }
 
     /// The same for an extent of a split image: its descriptor is another file.
     pub(crate) fn for_extent(capacity: u64) -> SparseHeader {
         SparseHeader::laid_out(capacity, 0)
+    }
+
+    /// The header of a new streamOptimized file: descriptor at sector 1, one directory, which the footer has, and grains
+    /// from the first whole grain on.
+    pub(crate) fn for_stream(capacity: u64) -> SparseHeader {
+        SparseHeader {
+            version: 3,
+            flags: FLAG_NEWLINE | FLAG_COMPRESSED | FLAG_MARKERS,
+            redundant_directory: None,
+            directory: None,
+            overhead: GRAIN_SECTORS,
+            compression: 1,
+            ..SparseHeader::laid_out(capacity, DESCRIPTOR_SECTORS)
+        }
     }
 
     fn laid_out(capacity: u64, descriptor_size: u64) -> SparseHeader {
@@ -94,6 +109,18 @@ impl SparseHeader {
         h.directory = Some(tables_from + tables);
         h.overhead = (tables_from + 2 * tables).next_multiple_of(GRAIN_SECTORS);
         h
+    }
+
+    /// Whether grains are deflated, each behind a marker.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.flags & (FLAG_COMPRESSED | FLAG_MARKERS) != 0
+    }
+
+    /// Sectors of the file once every grain is written.
+    pub(crate) fn grown(&self) -> u64 {
+        let grains = self.capacity.div_ceil(self.grain_size);
+        let data = grains.saturating_mul(self.grain_size);
+        self.overhead.saturating_add(data)
     }
 
     /// How many grain tables the extent has.
@@ -197,8 +224,9 @@ fn parse(bytes: &[u8]) -> Result<SparseHeader> {
         v @ 1..=0xffff_ffff => Ok(v),
         v => Err(Error::malformed(format!("directory at sector {v}")).at_offset(at as u64)),
     };
-    let redundant_directory = match le_u64(b, 48) {
-        0 if flags & FLAG_REDUNDANT == 0 => None,
+    // Without the flag it is not in use, whatever stands there.
+    let redundant_directory = match flags & FLAG_REDUNDANT {
+        0 => None,
         _ => Some(place(48)?),
     };
     let directory = match le_u64(b, 56) {

@@ -1,8 +1,9 @@
-//! VMDK: identifiers, geometry, and the modules for descriptor, sparse header, creating and freezing.
-//! Guest data (grains) is not read or written here yet; the disk engine's reader will stand beside these modules.
+//! VMDK: identifiers, geometry, and the modules for descriptor, sparse header, grains, creating, freezing and relinking.
+//! Guest data is read and written by the engine; here stands where it lies, and how packed grains are unpacked.
 
 mod create;
 mod descriptor;
+mod directory;
 mod freeze;
 mod grains;
 mod head;
@@ -11,6 +12,8 @@ mod open;
 mod parse;
 mod relink;
 mod split;
+mod stream;
+mod stream_writer;
 
 pub use create::{FlatExtent, FlatSpec, ParentLink, SparseSpec};
 pub(crate) use create::{render_flat, render_sparse, sparse_grown_len};
@@ -27,6 +30,7 @@ pub use split::{
     extent_sectors_for, split_extents,
 };
 pub(crate) use split::{extent_grown_len, render_extent, render_split};
+pub use stream_writer::{GrainPacker, PackedGrain, StreamSpec, StreamWriter};
 
 use crate::{Error, Result};
 use std::fmt;
@@ -119,19 +123,18 @@ pub(crate) fn geometry(sectors: u64, adapter: AdapterType) -> (u64, u64, u64) {
     )
 }
 
-/// Refuses a disk size that the project does not use: not a multiple of 1 MiB, empty, or above 2 TiB.
-pub(crate) fn check_disk_sectors(sectors: u64) -> Result<()> {
-    if sectors == 0 || !sectors.is_multiple_of(2048) {
-        return Err(Error::invalid(format!(
-            "disk of {sectors} sectors is not a multiple of 1 MiB (2048 sectors)"
-        )));
+/// 8 EiB in sectors: no file is larger.
+pub(crate) const MAX_SECTORS: u64 = 1 << 54;
+
+/// Refuses a disk without sectors, and one beyond 8 EiB. Which sizes a machine's disks may have is the store's rule.
+pub(crate) fn check_sectors(sectors: u64) -> Result<()> {
+    match sectors {
+        0 => Err(Error::invalid("disk of 0 sectors")),
+        1..=MAX_SECTORS => Ok(()),
+        _ => Err(Error::limit(format!(
+            "disk of {sectors} sectors is larger than 8 EiB"
+        ))),
     }
-    if sectors > 1 << 32 {
-        return Err(Error::limit(format!(
-            "disk of {sectors} sectors is larger than 2 TiB"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //! through the caller's gate.
 
 use super::{
-    Descriptor, Extent, ExtentKind, Grains, Head, SECTOR, Shutdown, read_header,
+    Access as ExtentAccess, Descriptor, Extent, ExtentKind, Grains, Head, SECTOR, read_header,
     read_text_descriptor,
 };
 use crate::chain::{Access, Identity, Link};
-use crate::engine::{Concat, Flat, Map, Use, Zeros};
+use crate::engine::{Concat, Flat, Map, Zeros};
 use crate::gate::{Gate, Named, Role};
 use crate::info::Format;
 use crate::open::{self, Opened};
@@ -21,9 +21,9 @@ pub(crate) fn open(path: &Path, access: Access, gate: &dyn Gate) -> Result<Opene
     let (map, descriptor, format): (Box<dyn Map>, _, _) = match &magic == b"KDMV" {
         true => {
             let head = Head::read(&file)?;
-            check_extent(&head.header, head.descriptor.sectors(), used)?;
+            let sectors = head.descriptor.sectors();
             (
-                Box::new(Grains::open(file, head.header, used)?),
+                Box::new(Grains::open(file, head.header, sectors, used)?),
                 head.descriptor,
                 Format::VmdkSparse,
             )
@@ -68,6 +68,15 @@ fn link(descriptor: &Descriptor) -> Option<Link> {
 /// Opens one extent of a text descriptor.
 fn part(extent: &Extent, by: &Path, access: Access, gate: &dyn Gate) -> Result<Box<dyn Map>> {
     let size = extent.sectors * SECTOR;
+    let access = match extent.access {
+        ExtentAccess::ReadWrite => access,
+        ExtentAccess::ReadOnly => Access::Read,
+        ExtentAccess::None => {
+            return Err(Error::unsupported(
+                "an extent that nobody may access (NOACCESS)",
+            ));
+        }
+    };
     let opened = |name: &Option<String>| {
         let Some(name) = name else {
             return Err(Error::malformed("an extent without a file"));
@@ -93,24 +102,8 @@ fn part(extent: &Extent, by: &Path, access: Access, gate: &dyn Gate) -> Result<B
         ExtentKind::Sparse => {
             let (file, used) = opened(&extent.file)?;
             let header = read_header(&file)?;
-            check_extent(&header, extent.sectors, used).map_err(|e| e.at_path(file.path()))?;
-            Ok(Box::new(Grains::open(file, header, used)?))
+            Ok(Box::new(Grains::open(file, header, extent.sectors, used)?))
         }
         other => Err(Error::unsupported(format!("an extent of type {other:?}"))),
     }
-}
-
-fn check_extent(header: &super::SparseHeader, sectors: u64, used: Use) -> Result<()> {
-    if header.capacity != sectors {
-        return Err(Error::mismatch(format!(
-            "the descriptor says {sectors} sectors, the header {}",
-            header.capacity
-        )));
-    }
-    if used == Use::Write && header.shutdown == Shutdown::Unclean {
-        return Err(Error::mismatch(
-            "its last writer did not close it, or has it open: check and repair it first",
-        ));
-    }
-    Ok(())
 }

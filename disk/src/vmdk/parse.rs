@@ -2,7 +2,7 @@
 //! nothing that a descriptor names is opened.
 
 use super::descriptor::{ACCESS, KINDS};
-use super::{Access, Cid, CreateType, Descriptor, Extent, ExtentKind, MAX_DESCRIPTOR};
+use super::{Access, Cid, CreateType, Descriptor, Extent, ExtentKind, MAX_DESCRIPTOR, MAX_SECTORS};
 use crate::{Error, Result};
 use std::collections::HashSet;
 
@@ -13,8 +13,6 @@ const FIRST_LINES: [&str; 4] = [
     "#Disk DescriptorFile",
     "#Disk Descriptor File",
 ];
-/// 2^54 sectors are 8 EiB.
-const MAX_SECTORS: u64 = 1 << 54;
 
 pub(crate) fn is_header_key(key: &str) -> bool {
     let mut c = key.bytes();

@@ -7,10 +7,9 @@ use super::create::{
     check_links, check_patches, encoding, is_file_name, render_grains, sparse_grown_len,
 };
 use super::descriptor::new_ddb;
-use super::header::GRAIN_SECTORS;
 use super::{
     Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, ParentLink, SECTOR,
-    SparseHeader, SparseSpec, check_disk_sectors,
+    SparseHeader, SparseSpec, check_sectors,
 };
 use crate::file::ImageFile;
 use crate::image::{ImageBytes, ImageSpec};
@@ -28,7 +27,7 @@ const MIB: u64 = 2048;
 /// The text descriptor of a split image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitSpec {
-    /// The extents in disk order; together a multiple of 1 MiB, at most 2 TiB.
+    /// The extents in disk order.
     pub extents: Vec<SparseExtent>,
     /// Content id of this image.
     pub cid: Cid,
@@ -45,14 +44,14 @@ pub struct SplitSpec {
 pub struct SparseExtent {
     /// The file's name, without folders: extents lie beside their descriptor.
     pub file: String,
-    /// Size in sectors: a multiple of 2048, at most [`MAX_EXTENT_SECTORS`].
+    /// Size in sectors, at most [`MAX_EXTENT_SECTORS`].
     pub sectors: u64,
 }
 
 /// A new sparse extent without a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtentSpec {
-    /// Size in sectors: a multiple of 2048, at most [`MAX_EXTENT_SECTORS`].
+    /// Size in sectors, at most [`MAX_EXTENT_SECTORS`].
     pub sectors: u64,
     /// What stands in it, offsets relative to its start, in order. A grain (64 KiB) that is touched holds zeros
     /// elsewhere: over a parent those hide the parent's data.
@@ -68,7 +67,7 @@ impl SparseSpec {
     /// for so many extents that their descriptor is above 10 KiB: QEMU writes no more of it back. That is reached at
     /// about 400 GiB.
     pub fn split(&self, extent_sectors: u64) -> Result<Vec<(String, ImageSpec)>> {
-        check_disk_sectors(self.sectors)?;
+        check_sectors(self.sectors)?;
         check_patches(&self.patches, self.sectors, self.parent.as_ref())?;
         let extents = split_extents(&self.file, self.sectors, extent_sectors)?;
         let mut made = Vec::new();
@@ -153,6 +152,16 @@ pub fn check_extent_sectors(sectors: u64) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a size that one extent cannot have: the last one of an image is as long as it is.
+fn check_extent(sectors: u64) -> Result<()> {
+    match sectors {
+        1..=MAX_EXTENT_SECTORS => Ok(()),
+        _ => Err(Error::invalid(format!(
+            "extent of {sectors} sectors: it has 1 to {MAX_EXTENT_SECTORS} (2047 MiB)"
+        ))),
+    }
+}
+
 /// Whether a split image's descriptor names these extents and nothing else, so that a product which follows it opens no
 /// other file.
 ///
@@ -179,14 +188,13 @@ pub fn check_split(descriptor: &Path, extents: &[SparseExtent]) -> Result<()> {
 
 /// Bytes of an extent once every grain is written.
 pub(crate) fn extent_grown_len(sectors: u64) -> u64 {
-    let overhead = SparseHeader::for_extent(sectors).overhead;
-    overhead.saturating_add(sectors).saturating_mul(SECTOR)
+    let header = SparseHeader::for_extent(sectors);
+    header.grown().saturating_mul(SECTOR)
 }
 
 pub(crate) fn render_extent(spec: &ExtentSpec) -> Result<ImageBytes> {
-    check_extent_sectors(spec.sectors)?;
+    check_extent(spec.sectors)?;
     patch::check(&spec.patches, spec.sectors * SECTOR)?;
-    debug_assert!(MIB.is_multiple_of(GRAIN_SECTORS));
     let header = SparseHeader::for_extent(spec.sectors);
     Ok(render_grains(&header, None, &spec.patches))
 }
@@ -195,7 +203,7 @@ pub(crate) fn render_split(spec: &SplitSpec) -> Result<ImageBytes> {
     let mut sectors = 0_u64;
     let mut extents = Vec::with_capacity(spec.extents.len());
     for extent in &spec.extents {
-        check_extent_sectors(extent.sectors)?;
+        check_extent(extent.sectors)?;
         if !is_file_name(&extent.file) {
             let name = &extent.file;
             return Err(Error::invalid(format!(
@@ -211,7 +219,7 @@ pub(crate) fn render_split(spec: &SplitSpec) -> Result<ImageBytes> {
             offset: None,
         });
     }
-    check_disk_sectors(sectors)?;
+    check_sectors(sectors)?;
     check_links(spec.cid, spec.uuid, spec.parent.as_ref())?;
     let count = extents.len() as u64;
     let parent = spec.parent.as_ref();
