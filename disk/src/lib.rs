@@ -66,7 +66,7 @@ pub mod vmdk;
 mod volume;
 
 pub use alloc::has_allocated_blocks;
-pub use chain::{Access, Chain, Identity, Kind, Link, MAX_DEPTH, MappedRange};
+pub use chain::{Access, Chain, Identity, Kind, Link, MAX_DEPTH, MappedRange, Member};
 pub use convert::{ConvertOptions, Converted, Target, convert_chain, flatten};
 pub use create::{create, verify};
 pub use ctx::{CancelToken, Ctx, Phase, Progress};

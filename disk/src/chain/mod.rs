@@ -40,6 +40,22 @@ pub(crate) struct Level {
     pub(crate) link: Option<Link>,
 }
 
+/// One image of a chain, as it describes itself.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Member<'a> {
+    /// Its file; of an image in several files, the one that was named.
+    pub path: &'a Path,
+    /// Its format.
+    pub format: Format,
+    /// Size of the guest disk in bytes.
+    pub size: u64,
+    /// The ids that a child knows it by.
+    pub identity: &'a Identity,
+    /// What it says about the image below.
+    pub link: Option<&'a Link>,
+}
+
 /// A chain of images, one of them at least. Reads and writes take any offset and length in bytes, from any thread.
 ///
 /// A chain that was written to should be [closed](Chain::close): only that tells whether all of it reached the file.
@@ -171,6 +187,17 @@ impl Chain {
     /// One of its images, counted from the base; the caller knows how many there are.
     pub(crate) fn level(&self, level: usize) -> &Level {
         &self.levels[level]
+    }
+
+    /// What the images say of themselves and of the one below, the base first.
+    pub fn members(&self) -> impl DoubleEndedIterator<Item = Member<'_>> {
+        self.levels.iter().map(|level| Member {
+            path: &level.path,
+            format: level.format,
+            size: level.map.size(),
+            identity: &level.identity,
+            link: level.link.as_ref(),
+        })
     }
 
     /// The image that is written to. There is one always.

@@ -1,5 +1,6 @@
 //! The command line: every argument with its help and an example for each command.
 
+pub(crate) mod disk;
 pub(crate) mod history;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use stratavm::spec::{Name, Role, Size};
 
 use crate::output::Form;
+use disk::Disk;
 use history::{History, Label, Layers, OfRevision, Point, Retention};
 
 /// Runs virtual machines that are made of layers.
@@ -414,49 +416,6 @@ pub(crate) struct Prune {
     /// Drop layers too that were removed while they held what a guest wrote.
     #[arg(long)]
     pub(crate) removed: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Disk {
-    /// Show what an image file says of itself; nothing that it names is opened.
-    #[command(after_help = "Example:\n  stratavm disk info head-3.vmdk --json")]
-    Info(DiskInfo),
-    /// Make an empty image, or an empty child of one.
-    #[command(after_help = "Examples:
-  stratavm disk create blank.raw --size '8 GiB'
-  stratavm disk create blank.vmdk --size '8 GiB' --format vmdk")]
-    Create(DiskCreate),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DiskInfo {
-    /// The image.
-    pub(crate) image: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DiskCreate {
-    /// The file to make; it must not exist.
-    pub(crate) file: PathBuf,
-    /// The format [default: by the file's extension].
-    #[arg(long)]
-    pub(crate) format: Option<DiskFormat>,
-    /// The size, a multiple of 1 MiB; a child has its parent's.
-    #[arg(long, required_unless_present = "parent")]
-    pub(crate) size: Option<Size>,
-    /// Make a child of this VMDK.
-    #[arg(long)]
-    pub(crate) parent: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DiskFormat {
-    /// A raw image with holes
-    Raw,
-    /// A sparse VMDK in one file
-    Vmdk,
-    /// A Parallels expanding image
-    Hds,
 }
 
 #[derive(Debug, Args)]

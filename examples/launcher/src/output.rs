@@ -1,7 +1,8 @@
 //! How answers and errors leave the program: text for people, or one JSON value.
 
 use std::error::Error as _;
-use std::io::Write as _;
+use std::io::{BufWriter, StdoutLock, Write as _};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -56,11 +57,65 @@ impl Answer {
     }
 }
 
+/// A list that is printed item by item, for answers that do not fit into memory: lines for people,
+/// or one JSON array. Nothing may fail once it was begun.
+pub(crate) struct List {
+    out: BufWriter<StdoutLock<'static>>,
+    form: Form,
+    items: u64,
+}
+
+impl List {
+    /// Begins the list; `head` stands above the lines.
+    pub(crate) fn new(form: Form, head: &str) -> Self {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        // A closed pipe is the reader's choice, not an error; the first item notices it.
+        let _ = match form {
+            Form::Json => write!(out, "["),
+            Form::Text => write!(out, "{head}"),
+        };
+        Self {
+            out,
+            form,
+            items: 0,
+        }
+    }
+
+    /// Prints an item, as a line or as a value. Breaks when nobody reads on.
+    pub(crate) fn item(
+        &mut self,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> ControlFlow<()> {
+        let written = match self.form {
+            Form::Text => write!(self.out, "\n{}", visible(&text())),
+            Form::Json if self.items == 0 => write!(self.out, "\n {}", plain(&json())),
+            Form::Json => write!(self.out, ",\n {}", plain(&json())),
+        };
+        self.items += 1;
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// Ends the list: the answer of a command that has printed it.
+    pub(crate) fn end(mut self) -> Answer {
+        let _ = match self.form {
+            Form::Json => writeln!(self.out, "\n]"),
+            Form::Text => writeln!(self.out),
+        };
+        let _ = self.out.flush();
+        Answer::new("", Value::Null)
+    }
+}
+
 /// Prints an answer.
 pub(crate) fn answer(answer: &Answer, form: Form) -> ExitCode {
     let mut out = std::io::stdout().lock();
     // A closed pipe is the reader's choice, not an error.
     let _ = match form {
+        Form::Json if answer.json.is_null() => Ok(()),
         Form::Json => writeln!(out, "{}", plain(&answer.json)),
         Form::Text if answer.text.is_empty() => Ok(()),
         Form::Text => writeln!(out, "{}", visible(answer.text.trim_end_matches('\n'))),

@@ -56,7 +56,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Command::Adopt(args) => machine::adopt(&context, &args),
         Command::Fsck(args) => store::fsck(&context, &args),
         Command::Prune(args) => store::prune(&context, &args),
-        Command::Disk(command) => disk::disk(&command),
+        Command::Disk(command) => disk::disk(&context, &command),
         Command::Completions(args) => Ok(completions(args.shell)),
     }
 }

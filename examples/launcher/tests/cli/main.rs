@@ -11,6 +11,7 @@ mod bench;
 mod controllers;
 mod damage;
 mod detached;
+mod disk_map;
 mod disks;
 mod history;
 mod images;
@@ -19,6 +20,8 @@ mod layers;
 mod machines;
 #[cfg(unix)]
 mod products;
+#[path = "../../../../disk/tests/common/qemu.rs"]
+mod qemu;
 #[path = "../../../../tests/common/report.rs"]
 mod report;
 mod run;

@@ -1,4 +1,4 @@
-//! `disk`: single images by hand, without a store.
+//! `disk create`: a new, empty image.
 
 use std::path::Path;
 
@@ -9,60 +9,12 @@ use stratavm_disk::vmdk::{AdapterType, Cid, ParentLink, SparseSpec};
 use stratavm_disk::{Durability, ImageSpec, RawSpec, Volume};
 use uuid::Uuid;
 
-use crate::cli::{Disk, DiskCreate, DiskFormat};
-use crate::output::{Answer, line};
+use crate::cli::disk::{DiskCreate, DiskFormat};
+use crate::output::Answer;
 
 const MIB: u64 = 1 << 20;
 
-pub(crate) fn disk(command: &Disk) -> Result<Answer> {
-    match command {
-        Disk::Info(args) => info(&args.image),
-        Disk::Create(args) => create(args),
-    }
-}
-
-fn info(path: &Path) -> Result<Answer> {
-    let info = stratavm_disk::info(path)?;
-    let json = serde_json::to_value(&info).map_err(|error| {
-        Error::invalid("the image's facts do not fit into JSON").caused_by(error)
-    })?;
-    let mut text = format!("{}\n", line(path.display()));
-    lines(&json, 1, &mut text);
-    Ok(Answer::new(
-        text,
-        json!({"path": path.display().to_string(), "image": json}),
-    ))
-}
-
-/// A JSON value as indented lines.
-fn lines(value: &serde_json::Value, depth: usize, out: &mut String) {
-    let indent = "  ".repeat(depth);
-    let entries: Vec<(String, &serde_json::Value)> = match value {
-        serde_json::Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), v)).collect(),
-        serde_json::Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .map(|(i, v)| (i.to_string(), v))
-            .collect(),
-        _ => return,
-    };
-    for (key, value) in entries {
-        match value {
-            serde_json::Value::Object(_) | serde_json::Value::Array(_) => {
-                out.push_str(&format!("{indent}{key}:\n"));
-                lines(value, depth + 1, out);
-            }
-            serde_json::Value::String(text) => {
-                let text = stratavm::machine::escape(text);
-                out.push_str(&format!("{indent}{key}: {text}\n"));
-            }
-            serde_json::Value::Null => {}
-            other => out.push_str(&format!("{indent}{key}: {other}\n")),
-        }
-    }
-}
-
-fn create(args: &DiskCreate) -> Result<Answer> {
+pub(crate) fn create(args: &DiskCreate) -> Result<Answer> {
     let format = match args.format {
         Some(format) => format,
         None => by_name(&args.file)?,

@@ -1,0 +1,91 @@
+//! The arguments of `disk`: images by hand, without a store.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use stratavm::spec::Size;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Disk {
+    /// Show what an image file says of itself, or with --chain all that it lies on.
+    #[command(after_help = "Examples:
+  stratavm disk info head-3.vmdk --json
+  stratavm disk info head-3.vmdk --chain")]
+    Info(DiskInfo),
+    /// Show where each range of a disk lies: in which image of the chain, file and byte.
+    #[command(after_help = "Example:\n  stratavm disk map head-3.vmdk --json")]
+    Map(DiskImage),
+    /// Make an empty image, or an empty child of one.
+    #[command(after_help = "Examples:
+  stratavm disk create blank.raw --size '8 GiB'
+  stratavm disk create blank.vmdk --size '8 GiB' --format vmdk")]
+    Create(DiskCreate),
+}
+
+/// An image that is opened with all that it lies on.
+#[derive(Debug, Args)]
+pub(crate) struct DiskImage {
+    /// The image.
+    pub(crate) image: PathBuf,
+    /// Its format, where its name does not say: what a guest wrote never does.
+    #[arg(long)]
+    pub(crate) format: Option<ImageFormat>,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+/// What may be opened because an image names it.
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// Open what an image names only below this folder [default: the folder of the image].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) below: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiskInfo {
+    #[command(flatten)]
+    pub(crate) image: DiskImage,
+    /// Show all that it lies on too, each link checked; without it nothing that it names is opened.
+    #[arg(long)]
+    pub(crate) chain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiskCreate {
+    /// The file to make; it must not exist.
+    pub(crate) file: PathBuf,
+    /// The format [default: by the file's extension].
+    #[arg(long)]
+    pub(crate) format: Option<DiskFormat>,
+    /// The size, a multiple of 1 MiB; a child has its parent's.
+    #[arg(long, required_unless_present = "parent")]
+    pub(crate) size: Option<Size>,
+    /// Make a child of this VMDK.
+    #[arg(long)]
+    pub(crate) parent: Option<PathBuf>,
+}
+
+/// What an image is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImageFormat {
+    /// The disk byte for byte
+    Raw,
+    /// A VMDK of any kind
+    Vmdk,
+    /// A Parallels expanding image
+    Hds,
+    /// A Parallels bundle: a folder with a DiskDescriptor.xml
+    Hdd,
+}
+
+/// What an image is made as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiskFormat {
+    /// A raw image with holes
+    Raw,
+    /// A sparse VMDK in one file
+    Vmdk,
+    /// A Parallels expanding image
+    Hds,
+}
