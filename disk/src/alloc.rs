@@ -2,7 +2,7 @@
 //! entry. Holes are skipped, buffers are bounded, entries are checked against the file.
 
 use crate::file::ImageFile;
-use crate::hdd::HdsHeader;
+use crate::hdd::{self, HdsHeader};
 use crate::info::Format;
 use crate::vmdk::{self, SECTOR, SparseHeader};
 use crate::{Error, Result};
@@ -100,12 +100,7 @@ impl Tables<'_> {
 }
 
 fn hds(file: &ImageFile) -> Result<bool> {
-    let mut bytes = [0; HdsHeader::SIZE as usize];
-    file.read_exact_at(&mut bytes, 0)?;
-    let header = HdsHeader::parse(&bytes, file.path())?;
-    if HdsHeader::SIZE + u64::from(header.entries) * 4 > file.len() {
-        return Err(Error::malformed("block table is cut off").at_offset(file.len()));
-    }
+    let header = hdd::read_header(file)?;
     for entry in entries(file, HdsHeader::SIZE, u64::from(header.entries)) {
         let (at, entry) = entry?;
         if entry == 0 {

@@ -63,6 +63,11 @@ impl ImageFile {
         self.len.load(Ordering::Acquire)
     }
 
+    /// Which file it is, whatever its name.
+    pub(crate) fn identity(&self) -> Result<fs::Identity> {
+        fs::identity(self.file.as_std()).map_err(|e| self.error(e, 0))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,7 +1,7 @@
 //! What an image file says about itself: format, sizes, ids and links. Names found in it are reported, never opened.
 
 use crate::file::ImageFile;
-use crate::hdd::{self, DiskDescriptor, HdsHeader, ImageKind, InUse};
+use crate::hdd::{self, ImageKind, InUse};
 use crate::vmdk::{self, Descriptor, Shutdown};
 use crate::{Error, Result};
 use serde::Serialize;
@@ -194,9 +194,6 @@ fn format_of(file: &ImageFile) -> Result<Format> {
 }
 
 fn look(path: &Path) -> Result<ImageInfo> {
-    if std::fs::metadata(path)?.is_dir() {
-        return bundle(&path.join("DiskDescriptor.xml"));
-    }
     if is_bundle(path) {
         return bundle(path);
     }
@@ -272,9 +269,7 @@ fn vmdk_info(d: &Descriptor, shutdown: Shutdown) -> VmdkInfo {
 }
 
 fn hds(file: &ImageFile) -> Result<ImageInfo> {
-    let mut start = [0; HdsHeader::SIZE as usize];
-    file.read_exact_at(&mut start, 0)?;
-    let header = HdsHeader::parse(&start, file.path())?;
+    let header = hdd::read_header(file)?;
     let hds = HdsInfo {
         variant: String::from_utf8_lossy(header.magic.as_bytes()).into_owned(),
         cluster: u64::from(header.cluster_sectors) * vmdk::SECTOR,
@@ -286,17 +281,8 @@ fn hds(file: &ImageFile) -> Result<ImageInfo> {
     })
 }
 
-fn bundle(descriptor: &Path) -> Result<ImageInfo> {
-    let file = ImageFile::open(descriptor)?;
-    if file.len() > hdd::MAX_XML as u64 {
-        return Err(Error::limit(format!(
-            "descriptor of {} bytes is above 4 MiB",
-            file.len()
-        )));
-    }
-    let mut xml = vec![0; file.len() as usize];
-    file.read_exact_at(&mut xml, 0)?;
-    let d = DiskDescriptor::parse(&xml, descriptor)?;
+fn bundle(path: &Path) -> Result<ImageInfo> {
+    let (file, d) = hdd::read_descriptor(path)?;
     let image = |i: &hdd::Image| HddImageInfo {
         guid: i.guid,
         kind: ImageKind::as_str(i.kind),

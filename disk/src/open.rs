@@ -5,7 +5,7 @@ use crate::engine::{Flat, Map, Use};
 use crate::file::ImageFile;
 use crate::gate::Gate;
 use crate::info::{self, Format};
-use crate::{Error, Result, vmdk};
+use crate::{Error, Result, hdd, vmdk};
 use std::path::{Path, PathBuf};
 
 /// An image that was opened.
@@ -29,9 +29,8 @@ pub(crate) fn open(
         Format::VmdkDescriptor | Format::VmdkSparse => {
             vmdk::open(path, access, gate).map(|one| vec![one])
         }
-        other => Err(Error::unsupported(format!(
-            "reading the content of {other}"
-        ))),
+        Format::Hds => hdd::open_file(path, access).map(|one| vec![one]),
+        Format::Hdd => hdd::open(path, access, gate),
     };
     opened.map_err(|e| e.at_path(path).during(format!("open {format}")))
 }

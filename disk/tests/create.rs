@@ -192,12 +192,7 @@ fn specs_that_cannot_be_made_are_refused() {
         Limit
     );
     assert_eq!(kind_of(ImageSpec::VmdkFlat(flat(&[]))), Invalid);
-    for (sectors, kind) in [
-        (0, Invalid),
-        (1, Invalid),
-        (1 << 32, Limit),
-        (1 << 40, Limit),
-    ] {
+    for (sectors, kind) in [(0, Invalid), (1 << 32, Limit), (1 << 40, Limit)] {
         let spec = HdsSpec {
             sectors,
             patches: Vec::new(),

@@ -4,6 +4,7 @@ use super::Level;
 use crate::info::Format;
 use crate::vmdk::Cid;
 use crate::{Error, ErrorKind, Result};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// The ids that a child knows an image by.
@@ -51,6 +52,30 @@ pub(super) fn check(levels: &[Level]) -> Result<()> {
                 .during("open chain"),
         )
     })
+}
+
+/// Refuses a chain in which a file stands twice: what is written to one image would change another.
+pub(super) fn check_files(levels: &[Level]) -> Result<()> {
+    let mut seen = HashMap::new();
+    let mut found = Ok(());
+    for (n, level) in levels.iter().enumerate() {
+        level.map.files(&mut |file| {
+            let identity = match file.identity() {
+                Ok(identity) => identity,
+                Err(error) => return found = Err(error),
+            };
+            let other = *seen.entry(identity).or_insert(n);
+            if other != n {
+                found = Err(Error::new(
+                    ErrorKind::Mismatch,
+                    format!("it is part of {:?} too", levels[other].path),
+                )
+                .at_path(file.path())
+                .during("open chain"));
+            }
+        });
+    }
+    found
 }
 
 /// Why the child does not lie on the parent; `None` if it does, as far as the two say.

@@ -9,12 +9,11 @@ pub use links::{Identity, Link};
 pub(crate) use read::Found;
 pub use read::{Kind, MappedRange};
 
-use crate::engine::Map;
 use crate::gate::{Gate, Named, Role};
 use crate::info::Format;
 use crate::open::{self, Opened};
 use crate::{Durability, Error, ErrorKind, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::RwLock;
 use std::time::SystemTime;
 
@@ -32,13 +31,7 @@ pub enum Access {
 }
 
 /// One image of a chain.
-pub(crate) struct Level {
-    pub(crate) map: Box<dyn Map>,
-    pub(crate) path: PathBuf,
-    pub(crate) format: Format,
-    pub(crate) identity: Identity,
-    pub(crate) link: Option<Link>,
-}
+pub(crate) type Level = Opened;
 
 /// One image of a chain, as it describes itself.
 #[derive(Clone, Copy, Debug)]
@@ -79,22 +72,7 @@ impl Chain {
         while let Some((path, format, access)) = next.take() {
             let opened = open::open(&path, format, access, gate)?;
             // Of a bundle, the top one comes last.
-            for Opened {
-                map,
-                path,
-                format,
-                identity,
-                link,
-            } in opened.into_iter().rev()
-            {
-                levels.push(Level {
-                    map,
-                    path,
-                    format,
-                    identity,
-                    link,
-                });
-            }
+            levels.extend(opened.into_iter().rev());
             if levels.len() > MAX_DEPTH {
                 return Err(Error::limit(format!(
                     "a chain of more than {MAX_DEPTH} images, or one that leads back to itself"
@@ -133,13 +111,7 @@ impl Chain {
             let one = opened.pop().filter(|_| opened.is_empty());
             let one = one
                 .ok_or_else(|| Error::invalid("a bundle holds a chain of its own").at_path(path))?;
-            levels.push(Level {
-                map: one.map,
-                path: one.path,
-                format: one.format,
-                identity: one.identity,
-                link: one.link,
-            });
+            levels.push(one);
         }
         if levels.len() > MAX_DEPTH {
             return Err(Error::limit(format!(
@@ -149,11 +121,13 @@ impl Chain {
         Chain::of(levels)
     }
 
-    fn of(levels: Vec<Level>) -> Result<Chain> {
+    /// The chain of these images, the base first.
+    pub(crate) fn of(levels: Vec<Level>) -> Result<Chain> {
         if levels.is_empty() {
             return Err(Error::invalid("a chain without an image"));
         }
         links::check(&levels)?;
+        links::check_files(&levels)?;
         Ok(Chain {
             levels,
             places: RwLock::new(()),

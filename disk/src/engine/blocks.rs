@@ -191,6 +191,18 @@ impl<L: Layout> Blocks<L> {
                 .at_path(self.file.path())
                 .at_offset(from()));
         }
+        // Units need not lie at whole strides from the first; one that is cut short there could reach into new room.
+        let end = at.saturating_add(self.layout.unit());
+        if self.used == Use::Write
+            && matches!(entry, Entry::At(_))
+            && end > self.next.load(Ordering::Acquire)
+        {
+            return Err(Error::malformed(format!(
+                "the unit at byte {at} reaches into room that is free"
+            ))
+            .at_path(self.file.path())
+            .at_offset(from()));
+        }
         Ok(())
     }
 

@@ -11,4 +11,4 @@ pub(crate) use blocks::{Blocks, Entry, Layout, Use};
 pub(crate) use concat::Concat;
 pub(crate) use driver::{Allocate, Map, Mapping, Place, Room};
 pub(crate) use flat::{Flat, Zeros};
-pub(crate) use table::PageAt;
+pub(crate) use table::{PER_PAGE, PageAt};

@@ -9,14 +9,15 @@ use crate::vmdk::SECTOR;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Sectors that the 32-bit fields of this variant can address.
-const ADDRESSABLE: u64 = 1 << 32;
+/// The largest range of one `.hds` file in sectors: 2 TiB - 9 MiB, so that a full file can still be addressed with
+/// 32-bit sector numbers. A larger disk is split over several.
+pub const MAX_STORAGE_SECTORS: u64 = (1 << 32) - 9 * CLUSTER_SECTORS;
 
 /// A new expanding image. Whether it is a root or a delta is said by the bundle's descriptor alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HdsSpec {
-    /// Size of this storage's range in sectors: a multiple of 2048, at most 2 TiB - 9 MiB, so that a full image can
-    /// still be addressed with 32-bit sector numbers.
+    /// Size of this storage's range in sectors, not 0, at most [`MAX_STORAGE_SECTORS`]. A disk that ends inside a cluster
+    /// has the whole of it in the file.
     pub sectors: u64,
     /// What stands in it, offsets relative to this range, in order. A cluster (1 MiB) that is touched holds zeros
     /// elsewhere: in a delta those hide the parent's data.
@@ -24,15 +25,12 @@ pub struct HdsSpec {
 }
 
 pub(crate) fn render(spec: &HdsSpec) -> Result<ImageBytes> {
-    if spec.sectors == 0 || !spec.sectors.is_multiple_of(CLUSTER_SECTORS) {
-        return Err(Error::invalid(format!(
-            "disk of {} sectors is not a multiple of 1 MiB (2048 sectors)",
-            spec.sectors
-        )));
+    if spec.sectors == 0 {
+        return Err(Error::invalid("disk of 0 sectors"));
     }
-    if spec.sectors > ADDRESSABLE || grown_len(spec) > ADDRESSABLE * SECTOR {
+    if spec.sectors > MAX_STORAGE_SECTORS {
         return Err(Error::limit(format!(
-            "disk of {} sectors: a full .hds of that size is beyond 32-bit sector numbers",
+            "disk of {} sectors: a full .hds of that size is beyond 32-bit sector numbers; split it",
             spec.sectors
         )));
     }
@@ -61,6 +59,41 @@ pub(crate) fn render(spec: &HdsSpec) -> Result<ImageBytes> {
 pub(crate) fn grown_len(spec: &HdsSpec) -> u64 {
     HdsHeader::for_new(spec.sectors)
         .data_offset
-        .saturating_add(spec.sectors)
+        .saturating_add(spec.sectors.next_multiple_of(CLUSTER_SECTORS))
         .saturating_mul(SECTOR)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn spec(sectors: u64) -> HdsSpec {
+        HdsSpec {
+            sectors,
+            patches: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_largest_image_can_be_full_and_no_larger_one_is_made() {
+        let largest = spec(MAX_STORAGE_SECTORS);
+        assert_eq!(grown_len(&largest), (1 << 32) * SECTOR);
+        assert_eq!(render(&largest).unwrap().len, 9 << 20);
+        let kind = render(&spec(MAX_STORAGE_SECTORS + 1)).unwrap_err().kind();
+        assert_eq!(kind, crate::ErrorKind::Limit);
+    }
+
+    #[test]
+    fn a_disk_that_ends_inside_a_cluster_has_the_whole_of_it() {
+        let mut odd = spec(2049);
+        odd.patches = vec![Patch {
+            offset: 2048 * SECTOR,
+            bytes: vec![7; 512],
+        }];
+        assert_eq!(render(&odd).unwrap().len, 2 << 20);
+        assert_eq!(grown_len(&odd), 3 << 20);
+        odd.patches[0].bytes.push(7);
+        assert_eq!(render(&odd).unwrap_err().kind(), crate::ErrorKind::Invalid);
+    }
 }

@@ -102,9 +102,17 @@ impl DiskDescriptor {
     /// # Errors
     /// `Malformed` for a missing member or a cycle.
     pub fn chain(&self) -> Result<Vec<Uuid>> {
+        self.chain_of(self.leaf())
+    }
+
+    /// The chain from a member of the tree down to the root.
+    ///
+    /// # Errors
+    /// As for [`chain`](Self::chain).
+    pub fn chain_of(&self, top: Uuid) -> Result<Vec<Uuid>> {
         let parents: HashMap<_, _> = self.shots.iter().map(|s| (s.guid, s.parent)).collect();
         let mut chain = Vec::new();
-        let mut next = Some(self.leaf());
+        let mut next = Some(top);
         while let Some(guid) = next {
             if chain.len() == self.shots.len() {
                 return Err(Error::malformed(format!(

@@ -1,7 +1,8 @@
 //! The 64-byte header of a `.hds` expanding image, version 2, both variants, read and written with every field
-//! bound-checked. Layout: QEMU's `docs/interop/parallels.rst` and ploop's `ploop1_image.h`.
+//! bound-checked. What its flags and its extension mean for readers and writers stands in `clusters`. Layout: QEMU's `docs/interop/parallels.rst` and ploop's `ploop1_image.h`.
 
 use crate::bytes::{le_u32, le_u64};
+use crate::file::ImageFile;
 use crate::vmdk::SECTOR;
 use crate::{Error, Result};
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::path::Path;
 /// Sectors of a cluster in files that this crate makes: 1 MiB.
 pub(crate) const CLUSTER_SECTORS: u64 = 2048;
 
-const DIRTY: u32 = 0x746F_6E59;
+pub(super) const DIRTY: u32 = 0x746F_6E59;
 const CLOSED: u32 = 0x312e_3276;
 /// QEMU's bound; 16 TiB of 1 MiB clusters are far below.
 const MAX_ENTRIES: u32 = i32::MAX as u32 / 4;
@@ -83,7 +84,7 @@ impl HdsHeader {
     /// Bytes of the header; the block table follows at once.
     pub const SIZE: u64 = 64;
 
-    /// The header of a new image of `sectors` (a multiple of 2048): table rounded up to a cluster.
+    /// The header of a new image of `sectors`, as many as the caller checked: table rounded up to a cluster.
     pub(crate) fn for_new(sectors: u64) -> HdsHeader {
         let entries = sectors.div_ceil(CLUSTER_SECTORS);
         let cluster = CLUSTER_SECTORS * SECTOR;
@@ -145,6 +146,19 @@ impl HdsHeader {
         put(56, &self.extension.to_le_bytes());
         b
     }
+}
+
+/// Reads the header of an open file, whose table must be there in full.
+pub(crate) fn read(file: &ImageFile) -> Result<HdsHeader> {
+    let mut bytes = [0; HdsHeader::SIZE as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    let header = HdsHeader::parse(&bytes, file.path())?;
+    if HdsHeader::SIZE + u64::from(header.entries) * 4 > file.len() {
+        return Err(Error::malformed("block table is cut off")
+            .at_path(file.path())
+            .at_offset(file.len()));
+    }
+    Ok(header)
 }
 
 fn parse(bytes: &[u8]) -> Result<HdsHeader> {

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use uuid::Uuid;
 
 /// Descriptors are a few kB; a tree of a thousand snapshots stays below 1 MiB.
-pub(crate) const MAX_XML: usize = 4 << 20;
+pub(super) const MAX_XML: usize = 4 << 20;
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<DiskDescriptor> {
     if bytes.len() > MAX_XML {
