@@ -12,10 +12,10 @@ use super::killed::{guest, reads};
 use super::supervisor::{Desk, name};
 use crate::capability::{Capabilities, Lifetime};
 use crate::hypervisor::{Endpoint, Stop};
-use crate::machine::{Kept, Machine, Recovered, RunOptions, RunReport};
+use crate::machine::{Kept, Machine, Recovered, RunEvent, RunOptions, RunReport};
 use crate::spec::LayerSpec;
 use crate::store::{PruneMode, PruneOptions};
-use crate::{Ctx, Error, ErrorKind, Hypervisor, Plan, Product, Resolved, Result};
+use crate::{Error, ErrorKind, Hypervisor, Plan, Product, Resolved, Result};
 
 pub(super) const TRIALS: &[Entry] = &[Entry::new(
     "a-product-that-is-gone-costs-nothing",
@@ -42,7 +42,7 @@ fn costs_nothing(bench: &Bench) -> Outcome {
 /// Only the product knows whether the machine runs: until it is back everything is refused.
 fn is_left_alone(desk: &Desk<'_>, absent: &Arc<dyn Hypervisor>, endpoint: &Endpoint) -> Outcome {
     let (bench, machine) = (desk.bench, desk.machine()?);
-    let (ctx, before) = (bench.ctx(), desk.kept()?);
+    let (ctx, before) = (desk.ctx(), desk.kept()?);
     refused(
         block_on(absent.state(endpoint, &ctx)),
         "asking a product that is gone for a state",
@@ -52,7 +52,7 @@ fn is_left_alone(desk: &Desk<'_>, absent: &Arc<dyn Hypervisor>, endpoint: &Endpo
             "recovering",
             block_on(machine.recover(&**absent, &ctx)).map(drop),
         ),
-        ("starting", run_on(&machine, absent, &ctx).map(drop)),
+        ("starting", run_on(desk, absent).map(drop)),
         (
             "stopping",
             block_on(machine.stop(&**absent, Stop::PowerOff, &ctx)),
@@ -86,7 +86,7 @@ fn is_left_alone(desk: &Desk<'_>, absent: &Arc<dyn Hypervisor>, endpoint: &Endpo
         like: Arc::clone(&bench.backend),
     });
     let what = "starting it on another product";
-    let error = refused_as(run_on(&machine, &elsewhere, &ctx), ErrorKind::Busy, what)?;
+    let error = refused_as(run_on(desk, &elsewhere), ErrorKind::Busy, what)?;
     helpful(error, what, desk)?;
     let pruned = desk
         .store
@@ -127,7 +127,7 @@ fn is_off_all_the_same(desk: &Desk<'_>, absent: &Arc<dyn Hypervisor>) -> Outcome
     };
     let before = home(desk)?;
     let what = "starting a machine whose product is gone";
-    let error = refused(run_on(&machine, absent, &desk.bench.ctx()), what)?;
+    let error = refused(run_on(desk, absent), what)?;
     ensure!(
         error.kind() == ErrorKind::Unavailable,
         "{what}: it is not the product that is missing, but: {}",
@@ -183,8 +183,17 @@ fn changes(
     ])
 }
 
-fn run_on(machine: &Machine, backend: &Arc<dyn Hypervisor>, ctx: &Ctx) -> Result<RunReport> {
-    block_on(machine.run(Arc::clone(backend), RunOptions::default(), ctx))
+/// A start that must be refused; one that is not is ended at once.
+fn run_on(desk: &Desk<'_>, backend: &Arc<dyn Hypervisor>) -> Result<RunReport> {
+    let ctx = desk.ctx();
+    let token = ctx.cancel_token().clone();
+    let options = RunOptions::default().on_event(move |event| {
+        if matches!(event, RunEvent::Running(_)) {
+            token.cancel();
+        }
+    });
+    let machine = desk.store.machine(&desk.name)?;
+    block_on(machine.run(Arc::clone(backend), options, &ctx))
 }
 
 /// Fails unless the error names the machine and says what to do next.

@@ -70,7 +70,7 @@ fn ended_with_it(desk: &Desk<'_>, endpoint: &Endpoint) -> Outcome {
     reads(desk, "the run after a kill", "written")?;
     let late = Arc::<Mutex<Vec<State>>>::default();
     let report = desk.await_that("the start right after the kill", || {
-        let (backend, ctx) = (Arc::clone(&desk.bench.backend), desk.bench.ctx());
+        let (backend, ctx) = (Arc::clone(&desk.bench.backend), desk.ctx());
         let (old, seen) = (endpoint.clone(), Arc::clone(&late));
         let ran = desk.run(move |event| {
             // Whoever gets here has the machine to himself: what ran before must be gone.
@@ -103,7 +103,7 @@ fn ended_with_it(desk: &Desk<'_>, endpoint: &Endpoint) -> Outcome {
 /// It runs on: nothing is done to its heads, and the next start takes it over as it is.
 fn taken_over(desk: &Desk<'_>, endpoint: &Endpoint) -> Outcome {
     let (bench, machine) = (desk.bench, desk.machine()?);
-    let found = block_on(machine.recover(bench.other.as_ref(), &bench.ctx()))?;
+    let found = block_on(machine.recover(bench.other.as_ref(), &desk.ctx()))?;
     ensure!(
         found == Recovered::Unattended(endpoint.clone()),
         "its supervisor was killed, and it is {found:?}, not at {endpoint:?}"

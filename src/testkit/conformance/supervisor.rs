@@ -27,8 +27,9 @@ use crate::{Ctx, ErrorKind, Hypervisor, Store, host};
 
 /// Set where a program is to supervise: the folder of the store with the machine.
 const HOME: &str = "STRATAVM_CONFORMANCE_SUPERVISE";
-/// How long a process may take to be there, on top of what its machine takes: the host may be busy.
-const ARRIVAL: Duration = Duration::from_secs(30);
+/// What processes and the files of a store may take, on top of a step of a machine: the host may be
+/// busy, and nothing waits for it in vain.
+const OVERHEAD: Duration = Duration::from_secs(30);
 /// After this time a supervisor that nobody has killed ends its machine: whoever started it is gone.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -124,6 +125,11 @@ impl<'a> Desk<'a> {
         })
     }
 
+    /// A context that ends when a step has taken too long.
+    pub(super) fn ctx(&self) -> Ctx {
+        Ctx::none().with_deadline(Instant::now() + OVERHEAD + self.bench.options.limit)
+    }
+
     pub(super) fn machine(&self) -> Result<Machine, Miss> {
         Ok(self.store.machine(&self.name)?)
     }
@@ -149,9 +155,7 @@ impl<'a> Desk<'a> {
             .spawn()?;
         let mut process = Process(child);
         let id = host::process(process.0.id());
-        let patience = Instant::now() + ARRIVAL + self.bench.options.limit;
-        let patience = Ctx::none().with_deadline(patience);
-        let found = self.await_until(&patience, "a supervisor that runs the machine", || {
+        let found = self.await_that("a supervisor that runs the machine", || {
             if let Some(status) = process.0.try_wait()? {
                 let said = fs::read_to_string(&log)?;
                 let what = format!("the supervisor ended by itself ({status}): {said}");
@@ -195,7 +199,7 @@ impl<'a> Desk<'a> {
         let log = machine.record()?.spec.hardware.console == Console::Log;
         let console = log.then_some(resolved.paths.console);
         let events = Arc::<Mutex<Vec<RunEvent>>>::default();
-        let (product, seen, ctx) = (Arc::clone(&backend), Arc::clone(&events), self.bench.ctx());
+        let (product, seen, ctx) = (Arc::clone(&backend), Arc::clone(&events), self.ctx());
         let (pause, patience) = (self.bench.options.watch / 10, ctx.clone());
         let sink = move |event: &RunEvent| {
             look(event);
@@ -230,7 +234,7 @@ impl<'a> Desk<'a> {
     pub(super) fn is_over(&self, backend: &dyn Hypervisor) -> Outcome {
         let machine = self.machine()?;
         self.await_that("the machine is off", || {
-            match block_on(machine.recover(backend, &self.bench.ctx())) {
+            match block_on(machine.recover(backend, &self.ctx())) {
                 Ok(Recovered::Off) => Ok(Some(())),
                 // The product is on its way out, and keeps the machine to itself until then.
                 Ok(Recovered::Supervised) => Ok(None),
@@ -259,17 +263,9 @@ impl<'a> Desk<'a> {
     pub(super) fn await_that<T>(
         &self,
         what: &str,
-        ready: impl FnMut() -> Result<Option<T>, Miss>,
-    ) -> Result<T, Miss> {
-        self.await_until(&self.bench.ctx(), what, ready)
-    }
-
-    fn await_until<T>(
-        &self,
-        patience: &Ctx,
-        what: &str,
         mut ready: impl FnMut() -> Result<Option<T>, Miss>,
     ) -> Result<T, Miss> {
+        let patience = self.ctx();
         while patience.check().is_ok() {
             if let Some(found) = ready()? {
                 return Ok(found);
