@@ -4,6 +4,7 @@
 use crate::file::ImageFile;
 use crate::hdd::{self, HdsHeader};
 use crate::info::Format;
+use crate::vdi;
 use crate::vmdk::{self, SECTOR, SparseHeader};
 use crate::{Error, Result};
 use std::path::Path;
@@ -13,7 +14,7 @@ const CHUNK: u64 = 64 << 10;
 /// Bytes of a grain table: 512 entries of 4.
 const TABLE: u64 = 2048;
 
-/// Whether a sparse VMDK or a `.hds` image holds any block of its own. Both grain directories of a VMDK count, so a
+/// Whether a sparse VMDK, a `.hds` image or a VDI holds any block of its own. Both grain directories of a VMDK count, so a
 /// `false` is safe to act on: formatting such a disk loses nothing that this file holds.
 ///
 /// The answer is of the file at rest: the caller sees to it that no one writes.
@@ -27,6 +28,7 @@ pub fn has_allocated_blocks(path: &Path, format: Format) -> Result<bool> {
         match format {
             Format::VmdkSparse => sparse(&file, &vmdk::read_header(&file)?),
             Format::Hds => hds(&file),
+            Format::Vdi => vdi::has_blocks(&file),
             other => Err(Error::unsupported(format!("{other} has no block table"))),
         }
     };

@@ -3,6 +3,7 @@
 
 use crate::hdd::{self, HdsSpec};
 use crate::raw::{self, RawSpec};
+use crate::vdi::{self, VdiSpec};
 use crate::vmdk::{self, ExtentSpec, FlatSpec, ParentLink, SparseSpec, SplitSpec};
 use crate::{Error, Patch, Result};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub enum ImageSpec {
     VmdkExtent(ExtentSpec),
     /// A Parallels expanding image.
     Hds(HdsSpec),
+    /// A VDI, with or without a parent.
+    Vdi(VdiSpec),
     /// A raw image.
     Raw(RawSpec),
 }
@@ -40,6 +43,7 @@ impl ImageSpec {
                 .fold(0, |n: u64, e| n.saturating_add(e.sectors)),
             ImageSpec::VmdkExtent(s) => s.sectors,
             ImageSpec::Hds(s) => s.sectors,
+            ImageSpec::Vdi(s) => s.sectors,
             ImageSpec::Raw(s) => return s.size,
         };
         sectors.saturating_mul(vmdk::SECTOR)
@@ -89,6 +93,21 @@ impl ImageSpec {
                 format!("vmdk-extent size={size}{}", patched(&s.patches))
             }
             ImageSpec::Hds(s) => format!("hds size={size}{}", patched(&s.patches)),
+            ImageSpec::Vdi(s) => {
+                let allocation = match s.allocation {
+                    vdi::Allocation::Dynamic => "dynamic",
+                    vdi::Allocation::Fixed => "fixed",
+                };
+                let parent = s
+                    .ids
+                    .parent
+                    .map_or_else(|| "none".to_owned(), |p| p.image.to_string());
+                format!(
+                    "vdi size={size} {allocation} uuid={} parent-uuid={parent}{}",
+                    s.ids.image,
+                    patched(&s.patches)
+                )
+            }
             ImageSpec::Raw(s) => format!("raw size={size}{}", patched(&s.patches)),
         }
     }
@@ -99,6 +118,7 @@ impl ImageSpec {
             ImageSpec::VmdkSparse(s) => vmdk::sparse_grown_len(s.sectors),
             ImageSpec::VmdkExtent(s) => vmdk::extent_grown_len(s.sectors),
             ImageSpec::Hds(s) => hdd::grown_len(s),
+            ImageSpec::Vdi(s) => vdi::grown_len(s),
             ImageSpec::VmdkFlat(_) | ImageSpec::VmdkSplit(_) | ImageSpec::Raw(_) => now,
         }
     }
@@ -120,7 +140,7 @@ fn patched(patches: &[Patch]) -> String {
 }
 
 /// The content of a file as its length and the ranges that are not known to be zero. Grain tables and block tables
-/// without entries take no memory, whatever the size of the disk.
+/// without entries take no memory, whatever the size of the disk; a VDI's are not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImageBytes {
@@ -166,7 +186,7 @@ impl ImageBytes {
 }
 
 /// The exact content of a new image, without touching a disk: what [`create`](crate::create) writes. Memory follows the
-/// patches and the grain directories (256 KiB for a 1 TiB sparse VMDK).
+/// patches, the grain directories (256 KiB for a 1 TiB sparse VMDK) and a VDI's block map (4 MiB at 1 TiB).
 ///
 /// # Errors
 /// `Invalid` or `Limit` if the spec cannot be made, naming the value at fault.
@@ -177,6 +197,7 @@ pub fn image_bytes(spec: &ImageSpec) -> Result<ImageBytes> {
         ImageSpec::VmdkSplit(s) => (vmdk::render_split(s), "make VMDK descriptor"),
         ImageSpec::VmdkExtent(s) => (vmdk::render_extent(s), "make sparse VMDK extent"),
         ImageSpec::Hds(s) => (hdd::render(s), "make hds image"),
+        ImageSpec::Vdi(s) => (vdi::render(s), "make VDI"),
         ImageSpec::Raw(s) => (raw::render(s), "make raw image"),
     };
     made.map_err(|e: Error| e.during(op))

@@ -2,6 +2,7 @@
 
 use crate::file::ImageFile;
 use crate::hdd::{self, ImageKind, InUse};
+use crate::vdi::{self, ImageType};
 use crate::vmdk::{self, Descriptor, Shutdown};
 use crate::{Error, Result};
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub enum Format {
     Hds,
     /// A Parallels bundle: a folder with a DiskDescriptor.xml.
     Hdd,
+    /// A VDI, VirtualBox's own format.
+    Vdi,
 }
 
 impl fmt::Display for Format {
@@ -34,6 +37,7 @@ impl fmt::Display for Format {
             Format::VmdkSparse => "vmdk-sparse",
             Format::Hds => "hds",
             Format::Hdd => "hdd",
+            Format::Vdi => "vdi",
         })
     }
 }
@@ -61,6 +65,9 @@ pub struct ImageInfo {
     /// What a bundle says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hdd: Option<HddInfo>,
+    /// What a VDI says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vdi: Option<VdiInfo>,
 }
 
 /// Ids and links of a VMDK.
@@ -133,6 +140,29 @@ pub struct HddInfo {
     pub images: Vec<HddImageInfo>,
 }
 
+/// What the header of a VDI says. It names its parent by UUID alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct VdiInfo {
+    /// Whether it is fixed or lies on another image.
+    pub image_type: ImageType,
+    /// Block size in bytes.
+    pub block: u64,
+    /// How many blocks have room, as the header says.
+    pub blocks_allocated: u32,
+    /// The image's id.
+    pub uuid: Uuid,
+    /// Renewed when the content changed.
+    pub modification_uuid: Uuid,
+    /// The parent's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_uuid: Option<Uuid>,
+    /// The parent's modification id when this image was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_modification_uuid: Option<Uuid>,
+}
+
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -180,7 +210,7 @@ fn is_bundle(path: &Path) -> bool {
 }
 
 fn format_of(file: &ImageFile) -> Result<Format> {
-    let mut start = [0; 64];
+    let mut start = [0; 68];
     file.read_at(&mut start, 0)?;
     Ok(if start.starts_with(b"KDMV") {
         Format::VmdkSparse
@@ -188,6 +218,8 @@ fn format_of(file: &ImageFile) -> Result<Format> {
         Format::VmdkDescriptor
     } else if hdd::Magic::of(&start).is_some() {
         Format::Hds
+    } else if start[vdi::SIGNATURE_AT..] == vdi::SIGNATURE {
+        Format::Vdi
     } else {
         Format::Raw
     })
@@ -210,6 +242,7 @@ fn look(path: &Path) -> Result<ImageInfo> {
             })
         }
         Format::Hds => hds(&file),
+        Format::Vdi => vdi(&file),
         format => Ok(of(&file, format, file.len())),
     }
 }
@@ -223,6 +256,7 @@ fn of(file: &ImageFile, format: Format, size: u64) -> ImageInfo {
         vmdk: None,
         hds: None,
         hdd: None,
+        vdi: None,
     }
 }
 
@@ -278,6 +312,24 @@ fn hds(file: &ImageFile) -> Result<ImageInfo> {
     Ok(ImageInfo {
         hds: Some(hds),
         ..of(file, Format::Hds, bytes(header.sectors)?)
+    })
+}
+
+fn vdi(file: &ImageFile) -> Result<ImageInfo> {
+    let header = vdi::Header::read(file)?;
+    let ids = header.ids;
+    let vdi = VdiInfo {
+        image_type: header.image_type,
+        block: header.block,
+        blocks_allocated: header.allocated,
+        uuid: ids.image,
+        modification_uuid: ids.modification,
+        parent_uuid: ids.parent.map(|parent| parent.image),
+        parent_modification_uuid: ids.parent.map(|parent| parent.modification),
+    };
+    Ok(ImageInfo {
+        vdi: Some(vdi),
+        ..of(file, Format::Vdi, header.size)
     })
 }
 

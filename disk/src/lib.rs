@@ -62,6 +62,7 @@ mod info;
 mod open;
 mod patch;
 mod raw;
+pub mod vdi;
 pub mod vmdk;
 mod volume;
 
@@ -75,7 +76,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use gate::{Below, Closed, Gate, Named, Role};
 pub use image::{ImageBytes, ImageSpec, image_bytes};
 pub use info::{
-    ExtentInfo, Format, HddImageInfo, HddInfo, HdsInfo, ImageInfo, VmdkInfo, info, probe,
+    ExtentInfo, Format, HddImageInfo, HddInfo, HdsInfo, ImageInfo, VdiInfo, VmdkInfo, info, probe,
 };
 pub use patch::Patch;
 pub use raw::RawSpec;

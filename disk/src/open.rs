@@ -5,7 +5,7 @@ use crate::engine::{Flat, Map, Use};
 use crate::file::ImageFile;
 use crate::gate::Gate;
 use crate::info::{self, Format};
-use crate::{Error, Result, hdd, vmdk};
+use crate::{Error, Result, hdd, vdi, vmdk};
 use std::path::{Path, PathBuf};
 
 /// An image that was opened.
@@ -31,6 +31,7 @@ pub(crate) fn open(
         }
         Format::Hds => hdd::open_file(path, access).map(|one| vec![one]),
         Format::Hdd => hdd::open(path, access, gate),
+        Format::Vdi => vdi::open(path, access).map(|one| vec![one]),
     };
     opened.map_err(|e| e.at_path(path).during(format!("open {format}")))
 }

@@ -44,14 +44,18 @@ pub(super) fn check(levels: &[Level]) -> Result<()> {
             .during("open chain"));
         }
     }
-    let base = levels.first().filter(|base| base.link.is_some());
-    base.map_or(Ok(()), |base| {
-        Err(
-            Error::new(ErrorKind::NotFound, "the image below it is missing")
-                .at_path(&base.path)
-                .during("open chain"),
-        )
-    })
+    let base = levels.first();
+    let Some((base, link)) = base.and_then(|base| Some((base, base.link.as_ref()?))) else {
+        return Ok(());
+    };
+    let why = match link.uuid.filter(|_| link.hint.is_none()) {
+        Some(uuid) => format!(
+            "it lies on the image with UUID {uuid}, whose file it does not name: name all images, the base first"
+        ),
+        None => "the image below it is missing".to_owned(),
+    };
+    let error = Error::new(ErrorKind::NotFound, why);
+    Err(error.at_path(&base.path).during("open chain"))
 }
 
 /// Refuses a chain in which a file stands twice: what is written to one image would change another.

@@ -58,13 +58,24 @@ pub(crate) trait Layout: Send + Sync {
         self.unit()
     }
 
-    /// The first byte that the header says is free; the end of the file counts where it is behind it.
-    fn free_from(&self) -> u64 {
-        self.data()
+    /// The first byte for new units: the end of the file where the layout knows no better.
+    fn free_from(&self, file: &ImageFile) -> u64 {
+        file.len()
+    }
+
+    /// A unit's place before [`free_from`](Self::free_from) that no entry names, with anything in it. It is not offered
+    /// again.
+    fn take_lost(&self) -> Option<u64> {
+        None
     }
 
     /// Says in the header that a writer is at work.
     fn begin(&self, _file: &ImageFile) -> Result<()> {
+        Ok(())
+    }
+
+    /// Says in the header, before any table does, what is taken: all before byte `next`.
+    fn claim(&self, _file: &ImageFile, _next: u64) -> Result<()> {
         Ok(())
     }
 
@@ -119,7 +130,7 @@ pub(crate) struct Blocks<L> {
 impl<L: Layout> Blocks<L> {
     pub(crate) fn new(file: ImageFile, layout: L, used: Use) -> Blocks<L> {
         let (data, stride) = (layout.data(), layout.stride());
-        let end = file.len().max(layout.free_from()).max(data);
+        let end = layout.free_from(&file).max(data);
         let next = data + (end - data).div_ceil(stride) * stride;
         Blocks {
             file,
@@ -236,6 +247,10 @@ impl<L: Layout> Blocks<L> {
     }
 
     fn write_tables(&self, durability: Durability) -> Result<()> {
+        let next = self.next.load(Ordering::Acquire);
+        if self.begun.load(Ordering::Acquire) {
+            self.layout.claim(&self.file, next)?;
+        }
         if durability == Durability::Synced {
             self.file.sync()?;
         }
@@ -331,6 +346,15 @@ impl<L: Layout> Allocate for Blocks<L> {
 
     fn allocate(&self, offset: u64, len: u64) -> Result<Room<'_>> {
         let (unit, stride) = (self.layout.unit(), self.layout.stride());
+        if let Some(at) = self.layout.take_lost() {
+            self.file.zero(at, unit)?;
+            return Ok(Room {
+                file: &self.file,
+                at,
+                len: unit,
+                units: offset..(offset + unit).min(self.layout.size()),
+            });
+        }
         let most = match stride == unit {
             true => len.div_ceil(unit).max(1),
             false => 1,

@@ -5,8 +5,9 @@
 use crate::common;
 use std::fs;
 use std::path::{Path, PathBuf};
+use stratavm_disk::vdi::VdiSpec;
 use stratavm_disk::vmdk::{Cid, ParentLink};
-use stratavm_disk::{Access, Below, Chain, Format, ImageSpec};
+use stratavm_disk::{Access, Below, Chain, Format, ImageSpec, Patch, info};
 use uuid::Uuid;
 
 /// How a chain of images is opened.
@@ -51,7 +52,27 @@ pub(crate) const VMDK: Family = Family {
     head: vmdk_sparse,
 };
 
-pub(crate) const FAMILIES: &[&Family] = &[&VMDK];
+pub(crate) const VDI: Family = Family {
+    name: "vdi",
+    opening: Opening::ByList,
+    size: (6 << 20) + 3 * 512,
+    base: vdi_base,
+    head: vdi_head,
+};
+
+/// Heads of one format on those of another.
+pub(crate) const MIXED: Family = Family {
+    name: "mixed",
+    opening: Opening::ByList,
+    size: 4 << 20,
+    base: vmdk_flat,
+    head: |folder, n, below| match n % 2 {
+        0 => vmdk_sparse(folder, n, below),
+        _ => vdi_head(folder, n, below),
+    },
+};
+
+pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VDI, &MIXED];
 
 /// Opens the first `levels` images of a chain.
 pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Access) -> Chain {
@@ -85,13 +106,14 @@ fn vmdk_flat(folder: &Path, content: &[u8]) -> Image {
 
 fn vmdk_sparse(folder: &Path, n: usize, below: &[Image]) -> Image {
     let parent = below.last().unwrap();
-    let mut spec = common::sparse((VMDK.size / 512) as u64);
+    let mut spec = common::sparse(info(&below[0].path).unwrap().size / 512);
     spec.file = format!("head-{n}.vmdk");
     spec.cid = common::cid(100 + n as u32);
     spec.uuid = Uuid::from_u128(100 + n as u128);
     spec.parent = Some(ParentLink {
         hint: parent.path.file_name().unwrap().to_str().unwrap().into(),
-        cid: parent.cid.unwrap(),
+        // No other format has one, so any will do.
+        cid: parent.cid.unwrap_or(common::cid(1)),
         uuid: parent.uuid.unwrap(),
     });
     let path = folder.join(&spec.file);
@@ -103,4 +125,33 @@ fn vmdk_sparse(folder: &Path, n: usize, below: &[Image]) -> Image {
     };
     common::make(&path, &ImageSpec::VmdkSparse(spec)).unwrap();
     image
+}
+
+fn vdi(folder: &Path, file: &str, spec: VdiSpec) -> Image {
+    let path = folder.join(file);
+    let image = Image {
+        path: path.clone(),
+        format: Format::Vdi,
+        cid: None,
+        uuid: Some(spec.ids.image),
+    };
+    common::make(&path, &ImageSpec::Vdi(spec)).unwrap();
+    image
+}
+
+fn vdi_base(folder: &Path, content: &[u8]) -> Image {
+    let patch = Patch {
+        offset: 0,
+        bytes: content.to_vec(),
+    };
+    let mut spec = common::vdi((content.len() / 512) as u64, 50, None);
+    spec.patches.push(patch);
+    vdi(folder, "base.vdi", spec)
+}
+
+fn vdi_head(folder: &Path, n: usize, below: &[Image]) -> Image {
+    let size = info(&below[0].path).unwrap().size;
+    let parent = below.last().unwrap().uuid.unwrap();
+    let spec = common::vdi(size / 512, 100 + n as u128, Some(parent));
+    vdi(folder, &format!("head-{n}.vdi"), spec)
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
+use stratavm_disk::vdi::{Allocation, Ids, ParentIds, VdiSpec};
 use stratavm_disk::vmdk::{AdapterType, Cid, FlatExtent, FlatSpec, ParentLink, SparseSpec};
 use stratavm_disk::{Durability, ImageSpec, Result, Volume, create};
 use uuid::Uuid;
@@ -37,6 +38,22 @@ pub(crate) fn flat(files: &[(&str, u64)]) -> FlatSpec {
         cid: cid(0xbeef),
         uuid: Uuid::from_u128(0x99999999_2222_3333_4444_555555555555),
         adapter: AdapterType::Ide,
+    }
+}
+
+pub(crate) fn vdi(sectors: u64, id: u128, parent: Option<Uuid>) -> VdiSpec {
+    VdiSpec {
+        sectors,
+        allocation: Allocation::Dynamic,
+        ids: Ids {
+            image: Uuid::from_u128(id),
+            modification: Uuid::from_u128(id + 0x1_0000),
+            parent: parent.map(|image| ParentIds {
+                image,
+                modification: Uuid::from_u128(image.as_u128() + 0x1_0000),
+            }),
+        },
+        patches: Vec::new(),
     }
 }
 
