@@ -2,6 +2,7 @@
 //! hashing and golden tests share.
 
 use crate::hdd::{self, HdsSpec};
+use crate::qcow2::{self, Qcow2Spec};
 use crate::raw::{self, RawSpec};
 use crate::vdi::{self, VdiSpec};
 use crate::vmdk::{self, ExtentSpec, FlatSpec, ParentLink, SparseSpec, SplitSpec};
@@ -26,6 +27,8 @@ pub enum ImageSpec {
     Vdi(VdiSpec),
     /// A raw image.
     Raw(RawSpec),
+    /// A qcow2 image.
+    Qcow2(Qcow2Spec),
 }
 
 impl ImageSpec {
@@ -44,6 +47,7 @@ impl ImageSpec {
             ImageSpec::VmdkExtent(s) => s.sectors,
             ImageSpec::Hds(s) => s.sectors,
             ImageSpec::Vdi(s) => s.sectors,
+            ImageSpec::Qcow2(s) => s.sectors,
             ImageSpec::Raw(s) => return s.size,
         };
         sectors.saturating_mul(vmdk::SECTOR)
@@ -109,6 +113,14 @@ impl ImageSpec {
                 )
             }
             ImageSpec::Raw(s) => format!("raw size={size}{}", patched(&s.patches)),
+            ImageSpec::Qcow2(s) => {
+                let parent = s.backing.as_ref();
+                let parent = parent.map(|b| format!("{:?} ({})", b.file, b.format));
+                format!(
+                    "qcow2 size={size} parent={}",
+                    parent.as_deref().unwrap_or("none")
+                )
+            }
         }
     }
 
@@ -119,6 +131,7 @@ impl ImageSpec {
             ImageSpec::VmdkExtent(s) => vmdk::extent_grown_len(s.sectors),
             ImageSpec::Hds(s) => hdd::grown_len(s),
             ImageSpec::Vdi(s) => vdi::grown_len(s),
+            ImageSpec::Qcow2(s) => qcow2::grown_len(s),
             ImageSpec::VmdkFlat(_) | ImageSpec::VmdkSplit(_) | ImageSpec::Raw(_) => now,
         }
     }
@@ -199,6 +212,7 @@ pub fn image_bytes(spec: &ImageSpec) -> Result<ImageBytes> {
         ImageSpec::Hds(s) => (hdd::render(s), "make hds image"),
         ImageSpec::Vdi(s) => (vdi::render(s), "make VDI"),
         ImageSpec::Raw(s) => (raw::render(s), "make raw image"),
+        ImageSpec::Qcow2(s) => (qcow2::render(s), "make qcow2 image"),
     };
     made.map_err(|e: Error| e.during(op))
 }

@@ -2,6 +2,7 @@
 
 use crate::file::ImageFile;
 use crate::hdd::{self, ImageKind, InUse};
+use crate::qcow2::{self, Mark};
 use crate::vdi::{self, ImageType};
 use crate::vmdk::{self, Descriptor, Shutdown};
 use crate::{Error, Result};
@@ -27,6 +28,8 @@ pub enum Format {
     Hdd,
     /// A VDI, VirtualBox's own format.
     Vdi,
+    /// QEMU's own, versions 2 and 3.
+    Qcow2,
 }
 
 impl fmt::Display for Format {
@@ -38,6 +41,7 @@ impl fmt::Display for Format {
             Format::Hds => "hds",
             Format::Hdd => "hdd",
             Format::Vdi => "vdi",
+            Format::Qcow2 => "qcow2",
         })
     }
 }
@@ -68,6 +72,9 @@ pub struct ImageInfo {
     /// What a VDI says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vdi: Option<VdiInfo>,
+    /// What a qcow2 says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qcow2: Option<Qcow2Info>,
 }
 
 /// Ids and links of a VMDK.
@@ -123,6 +130,27 @@ pub struct HdsInfo {
     pub cluster: u64,
     /// Whether a writer has the file open or died.
     pub dirty: bool,
+}
+
+/// What the header of a qcow2 says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Qcow2Info {
+    /// 2 or 3.
+    pub version: u32,
+    /// Cluster size in bytes.
+    pub cluster: u64,
+    /// The image below, as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backing_file: Option<String>,
+    /// Its format, as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backing_format: Option<String>,
+    /// Whether a writer that counts lazily has the file open or died.
+    pub dirty: bool,
+    /// Whether a writer found it corrupt.
+    pub corrupt: bool,
 }
 
 /// What a bundle's descriptor says.
@@ -220,6 +248,8 @@ fn format_of(file: &ImageFile) -> Result<Format> {
         Format::Hds
     } else if start[vdi::SIGNATURE_AT..] == vdi::SIGNATURE {
         Format::Vdi
+    } else if start.starts_with(qcow2::MAGIC) {
+        Format::Qcow2
     } else {
         Format::Raw
     })
@@ -243,6 +273,7 @@ fn look(path: &Path) -> Result<ImageInfo> {
         }
         Format::Hds => hds(&file),
         Format::Vdi => vdi(&file),
+        Format::Qcow2 => of_qcow2(&file),
         format => Ok(of(&file, format, file.len())),
     }
 }
@@ -257,6 +288,7 @@ fn of(file: &ImageFile, format: Format, size: u64) -> ImageInfo {
         hds: None,
         hdd: None,
         vdi: None,
+        qcow2: None,
     }
 }
 
@@ -330,6 +362,27 @@ fn vdi(file: &ImageFile) -> Result<ImageInfo> {
     Ok(ImageInfo {
         vdi: Some(vdi),
         ..of(file, Format::Vdi, header.size)
+    })
+}
+
+fn of_qcow2(file: &ImageFile) -> Result<ImageInfo> {
+    let header = qcow2::Header::read(file)?;
+    let info = of(file, Format::Qcow2, header.size);
+    let (backing_file, backing_format) = match header.backing.clone() {
+        Some(named) => (Some(named.file), named.format),
+        None => (None, None),
+    };
+    let qcow2 = Qcow2Info {
+        version: header.version,
+        cluster: header.cluster(),
+        backing_file,
+        backing_format,
+        dirty: header.mark == Mark::Dirty,
+        corrupt: header.mark == Mark::Corrupt,
+    };
+    Ok(ImageInfo {
+        qcow2: Some(qcow2),
+        ..info
     })
 }
 

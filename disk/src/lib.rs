@@ -61,6 +61,7 @@ mod image;
 mod info;
 mod open;
 mod patch;
+pub mod qcow2;
 mod raw;
 pub mod vdi;
 pub mod vmdk;
@@ -76,7 +77,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use gate::{Below, Closed, Gate, Named, Role};
 pub use image::{ImageBytes, ImageSpec, image_bytes};
 pub use info::{
-    ExtentInfo, Format, HddImageInfo, HddInfo, HdsInfo, ImageInfo, VdiInfo, VmdkInfo, info, probe,
+    ExtentInfo, Format, HddImageInfo, HddInfo, HdsInfo, ImageInfo, Qcow2Info, VdiInfo, VmdkInfo,
+    info, probe,
 };
 pub use patch::Patch;
 pub use raw::RawSpec;

@@ -5,7 +5,7 @@ use crate::engine::{Flat, Map, Use};
 use crate::file::ImageFile;
 use crate::gate::Gate;
 use crate::info::{self, Format};
-use crate::{Error, Result, hdd, vdi, vmdk};
+use crate::{Error, Result, hdd, qcow2, vdi, vmdk};
 use std::path::{Path, PathBuf};
 
 /// An image that was opened.
@@ -32,6 +32,7 @@ pub(crate) fn open(
         Format::Hds => hdd::open_file(path, access).map(|one| vec![one]),
         Format::Hdd => hdd::open(path, access, gate),
         Format::Vdi => vdi::open(path, access).map(|one| vec![one]),
+        Format::Qcow2 => qcow2::open(path, access).map(|one| vec![one]),
     };
     opened.map_err(|e| e.at_path(path).during(format!("open {format}")))
 }
@@ -62,6 +63,12 @@ pub(crate) fn parent_format(path: &Path, child: &Level) -> Result<Format> {
     let said = child.link.as_ref().and_then(|link| link.format);
     if let Some(format) = said {
         return Ok(format);
+    }
+    if child.format == Format::Qcow2 {
+        return Err(Error::unsupported(format!(
+            "{:?} does not say of which format it is, and that is not guessed: say it with `qemu-img rebase -u -F`",
+            child.path
+        )));
     }
     match (child.format, info::probe(path)?) {
         (

@@ -56,8 +56,9 @@ impl Chain {
                 0 => {
                     let new = self.take_room(writer, part, at)?;
                     self.fill(&new, part)?;
-                    writer.link(&new.room)?;
-                    new.taken()
+                    let taken = new.taken();
+                    writer.link(new.room)?;
+                    taken
                 }
                 n => n,
             };
@@ -69,6 +70,9 @@ impl Chain {
     /// take room and write meanwhile.
     pub(crate) fn write_alone(&self, buf: &[u8], offset: u64) -> Result<()> {
         let writer = self.writer()?;
+        if writer.takes_one_room_at_a_time() {
+            return self.write_at(buf, offset);
+        }
         let mut done = 0;
         while done < buf.len() {
             let (part, at) = (&buf[done..], offset + done as u64);
@@ -82,9 +86,10 @@ impl Chain {
                         self.take_room(writer, part, at)?
                     };
                     self.fill(&new, part)?;
+                    let taken = new.taken();
                     let _places = self.exclusive();
-                    writer.link(&new.room)?;
-                    new.taken()
+                    writer.link(new.room)?;
+                    taken
                 }
                 n => n,
             };
@@ -200,7 +205,7 @@ impl Chain {
         let end = range.end.min(room.units.end);
         self.copy_up(&room, first.start..range.start)?;
         self.copy_up(&room, end..room.units.end)?;
-        writer.link(&room)?;
+        writer.link(room)?;
         Ok(end)
     }
 

@@ -353,6 +353,7 @@ impl<L: Layout> Allocate for Blocks<L> {
                 at,
                 len: unit,
                 units: offset..(offset + unit).min(self.layout.size()),
+                commit: None,
             });
         }
         let most = match stride == unit {
@@ -370,10 +371,11 @@ impl<L: Layout> Allocate for Blocks<L> {
             at,
             len: most * unit,
             units: offset..(offset + most * unit).min(self.layout.size()),
+            commit: None,
         })
     }
 
-    fn link(&self, room: &Room<'_>) -> Result<()> {
+    fn link(&self, room: Room<'_>) -> Result<()> {
         let unit = self.layout.unit();
         let first = room.units.start / unit;
         for n in 0..room.len / unit {

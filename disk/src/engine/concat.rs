@@ -111,14 +111,16 @@ impl Allocate for Concat {
         })
     }
 
-    fn link(&self, room: &Room<'_>) -> Result<()> {
+    fn link(&self, room: Room<'_>) -> Result<()> {
         let (start, part) = self.part_writer(room.units.start)?;
-        part.link(&Room {
-            file: room.file,
-            at: room.at,
-            len: room.len,
+        part.link(Room {
             units: room.units.start - start..room.units.end - start,
+            ..room
         })
+    }
+
+    fn takes_one_room_at_a_time(&self) -> bool {
+        self.writers().any(Allocate::takes_one_room_at_a_time)
     }
 
     fn mark_zero(&self, units: Range<u64>) -> Result<bool> {

@@ -58,7 +58,12 @@ pub(crate) struct Room<'a> {
     pub(crate) len: u64,
     /// The guest bytes it is for: as many, but where the disk ends inside the last unit.
     pub(crate) units: Range<u64>,
+    /// How a driver enters it that keeps more of it than its place; dropped instead, the room is free again.
+    pub(crate) commit: Option<Commit<'a>>,
 }
+
+/// Enters room into an image's tables.
+pub(crate) type Commit<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
 
 /// How an image takes new room. The engine sees to it that one thread at a time allocates and links.
 pub(crate) trait Allocate: Map {
@@ -73,8 +78,13 @@ pub(crate) trait Allocate: Map {
     /// than `len` bytes need. It lies side by side in one file, and reads as zeros until it is written.
     fn allocate(&self, offset: u64, len: u64) -> Result<Room<'_>>;
 
+    /// Whether room has to be linked or dropped before more is taken.
+    fn takes_one_room_at_a_time(&self) -> bool {
+        false
+    }
+
     /// Gives its units to the room: everything in it is written.
-    fn link(&self, room: &Room<'_>) -> Result<()>;
+    fn link(&self, room: Room<'_>) -> Result<()>;
 
     /// Notes that units without room read as zeros. False, and nothing done, where the format has no mark for that.
     fn mark_zero(&self, _units: Range<u64>) -> Result<bool> {

@@ -68,7 +68,7 @@ impl Allocate for Flat {
         Err(Error::invalid("a flat extent has all the room it needs").at_offset(offset))
     }
 
-    fn link(&self, _: &Room<'_>) -> Result<()> {
+    fn link(&self, _: Room<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 use crate::common;
 use std::fs;
 use std::path::{Path, PathBuf};
+use stratavm_disk::qcow2::{Backing, Qcow2Spec};
 use stratavm_disk::vdi::VdiSpec;
 use stratavm_disk::vmdk::{Cid, ParentLink};
 use stratavm_disk::{Access, Below, Chain, Format, ImageSpec, Patch, info};
@@ -72,7 +73,15 @@ pub(crate) const MIXED: Family = Family {
     },
 };
 
-pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VDI, &MIXED];
+pub(crate) const QCOW2: Family = Family {
+    name: "qcow2 over raw",
+    opening: Opening::ByTop,
+    size: (4 << 20) - 512,
+    base: raw,
+    head: qcow2,
+};
+
+pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VDI, &MIXED, &QCOW2];
 
 /// Opens the first `levels` images of a chain.
 pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Access) -> Chain {
@@ -154,4 +163,34 @@ fn vdi_head(folder: &Path, n: usize, below: &[Image]) -> Image {
     let parent = below.last().unwrap().uuid.unwrap();
     let spec = common::vdi(size / 512, 100 + n as u128, Some(parent));
     vdi(folder, &format!("head-{n}.vdi"), spec)
+}
+
+fn raw(folder: &Path, content: &[u8]) -> Image {
+    let path = folder.join("base.raw");
+    fs::write(&path, content).unwrap();
+    Image {
+        path,
+        format: Format::Raw,
+        cid: None,
+        uuid: None,
+    }
+}
+
+fn qcow2(folder: &Path, n: usize, below: &[Image]) -> Image {
+    let parent = below.last().unwrap();
+    let spec = Qcow2Spec {
+        sectors: (QCOW2.size / 512) as u64,
+        backing: Some(Backing {
+            file: parent.path.file_name().unwrap().to_str().unwrap().into(),
+            format: parent.format,
+        }),
+    };
+    let path = folder.join(format!("head-{n}.qcow2"));
+    common::make(&path, &ImageSpec::Qcow2(spec)).unwrap();
+    Image {
+        path,
+        format: Format::Qcow2,
+        cid: None,
+        uuid: None,
+    }
 }
