@@ -88,6 +88,28 @@ fn lived_in() -> Harness {
 }
 
 #[test]
+fn a_head_that_a_kill_kept_from_being_frozen_is_no_damage() {
+    let harness = lived_in();
+    let record = harness.machine().record().unwrap();
+    let os = record.layer(&name("os")).unwrap();
+    let head = harness.head("os");
+    let cid = record.identity().frozen_cid(&os.disk(), os.head.generation);
+    renew_cid(&head, cid, Durability::Unsynced).unwrap();
+    // What the killed run wrote to a layer that discards is given up.
+    let path = harness.machine().folder().join("machine.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json["layers"][0]["head"]["use"] = "untouched".into();
+    fs::write(&path, serde_json::to_vec(&json).unwrap()).unwrap();
+    let checked = check(&harness);
+    assert!(checked.findings.is_empty(), "{:#?}", checked.findings);
+    // Any other content id is nobody's.
+    renew_cid(&head, Cid::new(0x1234_5678).unwrap(), Durability::Unsynced).unwrap();
+    assert_eq!(check(&harness).findings.len(), 1);
+    harness.run(&[]);
+    assert!(check(&harness).is_sound());
+}
+
+#[test]
 fn a_store_in_use_is_sound() {
     let harness = lived_in();
     harness

@@ -82,6 +82,9 @@ struct Expected<'a> {
     stage: Stage,
     /// The content id it must have; none: a product may have given it another.
     cid: Option<Cid>,
+    /// The one that it may have as well: of a head that was about to be frozen when its process was
+    /// killed, in a run whose writes were then given up.
+    frozen_cid: Cid,
 }
 
 impl Expected<'_> {
@@ -172,8 +175,9 @@ impl Files<'_> {
                 self.layout_of(record, layer, delta.family, &image),
                 layer.disk(),
             );
+            let frozen_cid = record.identity().frozen_cid(&disk, delta.generation);
             let cid = match stage {
-                Stage::Frozen => Some(record.identity().frozen_cid(&disk, delta.generation)),
+                Stage::Frozen => Some(frozen_cid),
                 Stage::Head => {
                     let untouched = layer.head.is_some_and(|head| head.usage == Use::Untouched);
                     untouched.then(|| record.identity().head(&disk, delta.generation).cid)
@@ -183,6 +187,7 @@ impl Files<'_> {
                 layer,
                 stage,
                 cid: cid.filter(|_| delta.family == Family::Vmdk),
+                frozen_cid,
             };
             let parent = parent.map(|parent| parent.generation);
             for (path, spec) in layout.new_head(&image, parent, delta.into())?.new_images() {
@@ -286,8 +291,10 @@ fn inspect_file(
         return bad(what, message);
     }
     let cid = info.vmdk.as_ref().map(|vmdk| vmdk.cid.as_str());
+    let is = |cid: &str, wanted: Cid| cid.eq_ignore_ascii_case(&wanted.to_string());
     if let (Some(wanted), Some(cid)) = (expected.cid, cid)
-        && !cid.eq_ignore_ascii_case(&wanted.to_string())
+        && !is(cid, wanted)
+        && !is(cid, expected.frozen_cid)
     {
         let message = format!("its content id is {cid}, its children know it as {wanted}");
         let fix = (expected.stage == Stage::Frozen).then_some(Fix::Cid(wanted));
