@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use stratavm_disk::hdd::HdsSpec;
 use stratavm_disk::vmdk::{
-    AdapterType, FlatExtent, FlatSpec, ParentLink, SparseSpec, extent_sectors_for, split_extents,
+    AdapterType, FlatExtent, FlatKind, FlatSpec, ParentLink, SparseSpec, extent_sectors_for,
+    split_extents,
 };
 use stratavm_disk::{ImageSpec, Patch, Volume};
 
@@ -245,6 +246,7 @@ impl DiskLayout<'_> {
             })
             .collect::<Result<Vec<_>>>()?;
         let spec = ImageSpec::VmdkFlat(FlatSpec {
+            kind: FlatKind::Monolithic,
             extents,
             cid: id.cid,
             uuid: id.uuid,

@@ -69,6 +69,7 @@ fn chain_in(folder: &Path) -> Vec<u8> {
         let uuid = Uuid::from_u128(100 + n as u128);
         let spec = match n {
             0 => ImageSpec::VmdkFlat(stratavm_disk::vmdk::FlatSpec {
+                kind: stratavm_disk::vmdk::FlatKind::Monolithic,
                 extents: vec![stratavm_disk::vmdk::FlatExtent {
                     file: "base.raw".into(),
                     sectors: SIZE / 512,

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 use common::readers::{Reader, pieces_digest};
 use stratavm_disk::hdd::{DiskDescriptor, HdsSpec, Image, ImageKind, LEAF_GUID, Shot, Storage};
-use stratavm_disk::vmdk::{AdapterType, Cid, FlatExtent, FlatSpec, ParentLink, SparseSpec};
+use stratavm_disk::vmdk::{
+    AdapterType, Cid, FlatExtent, FlatKind, FlatSpec, ParentLink, SparseSpec,
+};
 use stratavm_disk::{Durability, ImageSpec, Patch, Volume, create};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -87,6 +89,7 @@ fn vmdk_chain(store: &Store, mib: &[u64], depth: u32) -> Vec<u8> {
         offset: 0,
     });
     let base = FlatSpec {
+        kind: FlatKind::Monolithic,
         extents: extents.collect(),
         cid: cid(0),
         uuid: id(0),

@@ -12,7 +12,7 @@
 //! and QEMU all take:
 //!
 //! ```
-//! use stratavm_disk::vmdk::{AdapterType, Cid, FlatExtent, FlatSpec, ParentLink, SparseSpec};
+//! use stratavm_disk::vmdk::{AdapterType, Cid, FlatExtent, FlatKind, FlatSpec, ParentLink, SparseSpec};
 //! use stratavm_disk::{Durability, Format, ImageSpec, Volume, create, fsync_dir, has_allocated_blocks};
 //! use uuid::Uuid;
 //!
@@ -21,6 +21,7 @@
 //! # let folder = folder.path();
 //! let sectors = 64 * 2048; // 64 MiB
 //! let base = FlatSpec {
+//!     kind: FlatKind::Monolithic,
 //!     extents: vec![FlatExtent { file: "../images/golden.raw".into(), sectors, offset: 0 }],
 //!     cid: Cid::new(0x1234_abcd)?,
 //!     uuid: Uuid::from_u128(1),

@@ -191,6 +191,11 @@ fn a_qcow2_chain_reads_as_what_was_written() {
 }
 
 #[test]
+fn a_split_vmdk_chain_reads_as_what_was_written() {
+    reads_as_what_was_written(&families::VMDK_SPLIT);
+}
+
+#[test]
 fn what_is_beyond_the_disk_or_not_open_for_writing_is_refused() {
     for family in FAMILIES {
         let dir = tempfile::tempdir().unwrap();

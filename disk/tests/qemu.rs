@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use stratavm_disk::hdd::HdsSpec;
 use stratavm_disk::vmdk::{
-    AdapterType, Cid, FlatExtent, FlatSpec, ParentLink, SparseSpec, renew_cid,
+    AdapterType, Cid, FlatExtent, FlatKind, FlatSpec, ParentLink, SparseSpec, renew_cid,
 };
 use stratavm_disk::{
     Durability, ErrorKind, Format, ImageSpec, Patch, RawSpec, Volume, create, has_allocated_blocks,
@@ -58,6 +58,7 @@ fn base(dir: &Path, mib: &[u64]) -> Vec<u8> {
         all.extend(bytes);
     }
     let spec = FlatSpec {
+        kind: FlatKind::Monolithic,
         extents,
         cid: cid(0),
         uuid: id(0),

@@ -8,8 +8,8 @@ mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use stratavm_disk::vmdk::{AdapterType, GrainPacker, StreamSpec, StreamWriter};
-use stratavm_disk::{Access, Below, Chain, Durability, ErrorKind, ImageSpec, Kind, probe};
+use stratavm_disk::vmdk::{AdapterType, FlatDiskSpec, GrainPacker, StreamSpec, StreamWriter};
+use stratavm_disk::{Access, Below, Chain, Durability, ErrorKind, ImageSpec, Kind, probe, verify};
 use tools::{missing, node, ok, qemu_reads, qemu_write};
 
 const GRAIN: usize = 65536;
@@ -201,6 +201,63 @@ fn a_chain_of_qemu_is_followed_and_written_to() {
         chain = node("vmdk", image, Some(chain));
     }
     assert!(qemu_reads(&chain, "0x21", "80k", "8k"));
+}
+
+/// What a writable image of each kind is made of, in extents that keep to no grain; the last file is the one to open.
+fn new_images(sectors: u64) -> Vec<Vec<(String, ImageSpec)>> {
+    let mut sparse = common::sparse(sectors);
+    sparse.parent = None;
+    let flat = FlatDiskSpec {
+        file: "flat.vmdk".into(),
+        sectors,
+        cid: sparse.cid,
+        uuid: sparse.uuid,
+        adapter: AdapterType::Ide,
+        patches: Vec::new(),
+    };
+    let mut split = sparse.clone();
+    split.file = "split.vmdk".into();
+    let mut split_flat = flat.clone();
+    split_flat.file = "split-flat.vmdk".into();
+    vec![
+        vec![(sparse.file.clone(), ImageSpec::VmdkSparse(sparse))],
+        split.split(5 * 2048).unwrap(),
+        flat.whole().unwrap(),
+        split_flat.split(5 * 2048).unwrap(),
+    ]
+}
+
+#[test]
+fn new_images_of_any_size_are_written_and_read_by_us_and_by_qemu() {
+    for sectors in SIZES {
+        let tmp = tempfile::tempdir().unwrap();
+        let want = disk(sectors);
+        for files in new_images(sectors as u64) {
+            let mut path = PathBuf::new();
+            for (file, spec) in files {
+                path = tmp.path().join(file);
+                common::make(&path, &spec).unwrap();
+                verify(&path, &spec).unwrap();
+            }
+            let chain = open(&path, Access::Write);
+            assert_eq!(chain.size(), want.len() as u64);
+            write(&chain, &want);
+            chain.close(Durability::Unsynced).unwrap();
+            assert!(content(&open(&path, Access::Read)) == want, "{path:?}");
+            if missing() {
+                continue;
+            }
+            qemu_sees(&path, &want);
+            // And it takes QEMU's writes, to its last sector.
+            let image = node("vmdk", &path, None);
+            qemu_write(&image, "0x5a", &(want.len() - 512).to_string(), "512");
+            let seen = content(&open(&path, Access::Read));
+            assert!(
+                seen.ends_with(&[0x5a; 512])
+                    && seen[..want.len() - 512] == want[..want.len() - 512]
+            );
+        }
+    }
 }
 
 fn stream_spec(sectors: usize) -> StreamSpec {

@@ -2,7 +2,7 @@
 
 use crate::info::Format;
 use crate::vmdk::{
-    AdapterType, Cid, FlatExtent, FlatSpec, MAX_EXTENT_SECTORS, ParentLink, SECTOR, SparseSpec,
+    AdapterType, Cid, FlatDiskSpec, MAX_EXTENT_SECTORS, ParentLink, SECTOR, SparseSpec,
 };
 use crate::{Error, ImageSpec, RawSpec, Result};
 use std::fmt;
@@ -176,20 +176,15 @@ fn level(
             (Format::VmdkDescriptor, spec.split(MAX_EXTENT_SECTORS)?)
         }
         Target::VmdkFlat => {
-            let stem = file.strip_suffix(".vmdk").unwrap_or(&file);
-            let data = format!("{stem}-flat.vmdk");
-            let descriptor = FlatSpec {
-                extents: vec![FlatExtent {
-                    file: data.clone(),
-                    sectors: sectors()?,
-                    offset: 0,
-                }],
+            let spec = FlatDiskSpec {
+                file: file.clone(),
+                sectors: sectors()?,
                 cid: ids.cid,
                 uuid: ids.uuid,
                 adapter: AdapterType::LsiLogic,
+                patches: Vec::new(),
             };
-            let files = vec![(data, raw), (file.clone(), ImageSpec::VmdkFlat(descriptor))];
-            (Format::VmdkDescriptor, files)
+            (Format::VmdkDescriptor, spec.whole()?)
         }
     };
     Ok(NewLevel {

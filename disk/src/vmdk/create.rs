@@ -1,12 +1,11 @@
-//! What new VMDK files hold: the flat descriptor of a machine's own over shared raw extents, and the sparse image with
-//! both link styles (VMware's and QEMU's parentCID + hint, VirtualBox's ddb.uuid.*) in one embedded descriptor.
-//! Everything here is a pure function of the spec: no clock, no randomness, no file is touched.
+//! What new sparse VMDK files hold: both link styles (VMware's and QEMU's parentCID + hint, VirtualBox's ddb.uuid.*) in
+//! one embedded descriptor. Flat images are in `flat`, split ones in `split`. Everything here is a pure function of the spec: no clock, no randomness, no file is touched.
 
 use super::descriptor::new_ddb;
 use super::header::{GRAIN_SECTORS, GT_SECTORS, GTES_PER_GT};
 use super::{
-    Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, MAX_DESCRIPTOR,
-    MAX_SECTORS, SECTOR, SparseHeader, check_sectors,
+    Access, AdapterType, Cid, CreateType, Descriptor, Extent, ExtentKind, MAX_EXTENT_NAME, SECTOR,
+    SparseHeader, check_sectors,
 };
 use crate::image::ImageBytes;
 use crate::patch::{self, Patch};
@@ -14,37 +13,10 @@ use crate::{Error, Result};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// QEMU reads at most this many bytes of an extent's file name and cuts the rest off.
-const MAX_EXTENT_NAME: usize = 511;
 /// QEMU refuses a longer hint.
 const MAX_HINT: usize = 4095;
 /// Sectors that 32-bit grain table entries can address.
 const ADDRESSABLE: u64 = 1 << 32;
-
-/// One raw file below a flat descriptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlatExtent {
-    /// The file as written: `/` separated, relative to the descriptor's folder or absolute; at most 511 bytes, without
-    /// `"` and control characters.
-    pub file: String,
-    /// Size in sectors, not 0.
-    pub sectors: u64,
-    /// Where the extent starts in the file, in sectors.
-    pub offset: u64,
-}
-
-/// A text descriptor, createType monolithicFlat, over one or more raw files that stay untouched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlatSpec {
-    /// The raw files in disk order.
-    pub extents: Vec<FlatExtent>,
-    /// Content id that children record.
-    pub cid: Cid,
-    /// VirtualBox's id of the image.
-    pub uuid: Uuid,
-    /// Adapter, for the geometry.
-    pub adapter: AdapterType,
-}
 
 /// How a child finds and checks its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,63 +49,6 @@ pub struct SparseSpec {
     /// What stands in it, in order of offset. Over a parent only whole grains (64 KiB) can be put in, because the rest
     /// of a grain would hide the parent's data.
     pub patches: Vec<Patch>,
-}
-
-pub(crate) fn render_flat(spec: &FlatSpec) -> Result<ImageBytes> {
-    spec.cid.check_usable()?;
-    if spec.uuid.is_nil() {
-        return Err(Error::invalid("the image's UUID is null"));
-    }
-    let mut sectors = 0_u64;
-    let mut extents = Vec::with_capacity(spec.extents.len());
-    for e in &spec.extents {
-        if e.sectors == 0 {
-            return Err(Error::invalid(format!(
-                "extent {:?} has no sectors",
-                e.file
-            )));
-        }
-        if e.file.len() > MAX_EXTENT_NAME {
-            return Err(Error::limit(format!(
-                "extent name of {} bytes: QEMU reads at most {MAX_EXTENT_NAME}",
-                e.file.len()
-            )));
-        }
-        if e.offset > MAX_SECTORS {
-            return Err(Error::invalid(format!(
-                "extent {:?} starts beyond 8 EiB",
-                e.file
-            )));
-        }
-        sectors = sectors.saturating_add(e.sectors);
-        extents.push(Extent {
-            access: Access::ReadWrite,
-            sectors: e.sectors,
-            kind: ExtentKind::Flat,
-            file: Some(e.file.clone()),
-            offset: Some(e.offset),
-        });
-    }
-    check_sectors(sectors)?;
-    let text = Descriptor {
-        cid: spec.cid,
-        parent_cid: None,
-        create_type: CreateType::MonolithicFlat,
-        parent_hint: None,
-        other: encoding(),
-        extents,
-        ddb: new_ddb(sectors, spec.cid, spec.uuid, None, spec.adapter),
-    }
-    .to_text()?;
-    if text.len() > MAX_DESCRIPTOR {
-        return Err(Error::limit(format!(
-            "descriptor of {} bytes: too many extents",
-            text.len()
-        )));
-    }
-    let mut out = ImageBytes::new(text.len() as u64);
-    out.push(0, text.into_bytes());
-    Ok(out.finish())
 }
 
 pub(crate) fn render_sparse(spec: &SparseSpec) -> Result<ImageBytes> {

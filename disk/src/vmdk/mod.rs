@@ -4,6 +4,7 @@
 mod create;
 mod descriptor;
 mod directory;
+mod flat;
 mod freeze;
 mod grains;
 mod head;
@@ -15,9 +16,11 @@ mod split;
 mod stream;
 mod stream_writer;
 
-pub use create::{FlatExtent, FlatSpec, ParentLink, SparseSpec};
-pub(crate) use create::{render_flat, render_sparse, sparse_grown_len};
+pub use create::{ParentLink, SparseSpec};
+pub(crate) use create::{render_sparse, sparse_grown_len};
 pub use descriptor::{Access, CreateType, Descriptor, Extent, ExtentKind};
+pub(crate) use flat::render_flat;
+pub use flat::{FlatDiskSpec, FlatExtent, FlatKind, FlatSpec};
 pub use freeze::renew_cid;
 pub(crate) use grains::Grains;
 pub(crate) use head::{Head, MAX_DESCRIPTOR, read_header, read_text, read_text_descriptor};
@@ -123,6 +126,8 @@ pub(crate) fn geometry(sectors: u64, adapter: AdapterType) -> (u64, u64, u64) {
     )
 }
 
+/// QEMU reads at most this many bytes of an extent's file name and cuts the rest off.
+pub(crate) const MAX_EXTENT_NAME: usize = 511;
 /// 8 EiB in sectors: no file is larger.
 pub(crate) const MAX_SECTORS: u64 = 1 << 54;
 

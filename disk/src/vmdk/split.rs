@@ -21,7 +21,7 @@ use uuid::Uuid;
 /// Sectors of the largest extent: 2047 MiB, as VMware cuts them. With its tables a full one stays below 2 GiB.
 pub const MAX_EXTENT_SECTORS: u64 = 2047 * MIB;
 /// Bytes of a descriptor that QEMU reads whole and writes back when it renews the CID.
-const MAX_TEXT: usize = 20 * SECTOR as usize - 1;
+pub(super) const MAX_TEXT: usize = 20 * SECTOR as usize - 1;
 const MIB: u64 = 2048;
 
 /// The text descriptor of a split image.
@@ -99,6 +99,18 @@ impl SparseSpec {
 /// # Errors
 /// As for [`SparseSpec::split`].
 pub fn split_extents(file: &str, sectors: u64, extent_sectors: u64) -> Result<Vec<SparseExtent>> {
+    let pieces = pieces(file, 's', sectors, extent_sectors)?;
+    let extent = |(file, sectors)| SparseExtent { file, sectors };
+    Ok(pieces.into_iter().map(extent).collect())
+}
+
+/// Names and sectors of the extents, called after the image and their type's letter.
+pub(super) fn pieces(
+    file: &str,
+    letter: char,
+    sectors: u64,
+    extent_sectors: u64,
+) -> Result<Vec<(String, u64)>> {
     check_extent_sectors(extent_sectors)?;
     let count = sectors.div_ceil(extent_sectors);
     // A line has more than 20 bytes: refused before there is one.
@@ -106,11 +118,11 @@ pub fn split_extents(file: &str, sectors: u64, extent_sectors: u64) -> Result<Ve
         return Err(too_many(count));
     }
     let stem = file.strip_suffix(".vmdk").unwrap_or(file);
-    let extent = |n| SparseExtent {
-        file: format!("{stem}-s{:03}.vmdk", n + 1),
-        sectors: extent_sectors.min(sectors - n * extent_sectors),
+    let piece = |n| {
+        let name = format!("{stem}-{letter}{:03}.vmdk", n + 1);
+        (name, extent_sectors.min(sectors - n * extent_sectors))
     };
-    Ok((0..count).map(extent).collect())
+    Ok((0..count).map(piece).collect())
 }
 
 /// In extents of how many sectors a sparse image of `sectors` has to be kept on a volume with files of at most
@@ -247,7 +259,7 @@ pub(crate) fn render_split(spec: &SplitSpec) -> Result<ImageBytes> {
     Ok(out.finish())
 }
 
-fn too_many(count: u64) -> Error {
+pub(super) fn too_many(count: u64) -> Error {
     Error::limit(format!(
         "a descriptor of {count} extents is above 10 KiB, of which QEMU writes no more back"
     ))

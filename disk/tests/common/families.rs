@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use stratavm_disk::qcow2::{Backing, Qcow2Spec};
 use stratavm_disk::vdi::VdiSpec;
-use stratavm_disk::vmdk::{Cid, ParentLink};
+use stratavm_disk::vmdk::{AdapterType, Cid, FlatDiskSpec, ParentLink, SparseSpec};
 use stratavm_disk::{Access, Below, Chain, Format, ImageSpec, Patch, info};
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ pub(crate) struct Family {
 pub(crate) const VMDK: Family = Family {
     name: "vmdk over raw",
     opening: Opening::ByTop,
-    size: 4 << 20,
+    size: (4 << 20) + 11 * 512,
     base: vmdk_flat,
     head: vmdk_sparse,
 };
@@ -81,7 +81,15 @@ pub(crate) const QCOW2: Family = Family {
     head: qcow2,
 };
 
-pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VDI, &MIXED, &QCOW2];
+pub(crate) const VMDK_SPLIT: Family = Family {
+    name: "split vmdk",
+    opening: Opening::ByTop,
+    size: (5 << 20) + 77 * 512,
+    base: vmdk_flat_split,
+    head: vmdk_split,
+};
+
+pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VMDK_SPLIT, &VDI, &MIXED, &QCOW2];
 
 /// Opens the first `levels` images of a chain.
 pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Access) -> Chain {
@@ -114,17 +122,7 @@ fn vmdk_flat(folder: &Path, content: &[u8]) -> Image {
 }
 
 fn vmdk_sparse(folder: &Path, n: usize, below: &[Image]) -> Image {
-    let parent = below.last().unwrap();
-    let mut spec = common::sparse(info(&below[0].path).unwrap().size / 512);
-    spec.file = format!("head-{n}.vmdk");
-    spec.cid = common::cid(100 + n as u32);
-    spec.uuid = Uuid::from_u128(100 + n as u128);
-    spec.parent = Some(ParentLink {
-        hint: parent.path.file_name().unwrap().to_str().unwrap().into(),
-        // No other format has one, so any will do.
-        cid: parent.cid.unwrap_or(common::cid(1)),
-        uuid: parent.uuid.unwrap(),
-    });
+    let spec = vmdk_head(n, below);
     let path = folder.join(&spec.file);
     let image = Image {
         path: path.clone(),
@@ -193,4 +191,60 @@ fn qcow2(folder: &Path, n: usize, below: &[Image]) -> Image {
         cid: None,
         uuid: None,
     }
+}
+
+/// Sectors of an extent of split images.
+const EXTENT: u64 = 2 * 2048;
+
+fn vmdk_flat_split(folder: &Path, content: &[u8]) -> Image {
+    let spec = FlatDiskSpec {
+        file: "base.vmdk".into(),
+        sectors: (content.len() / 512) as u64,
+        cid: common::cid(1),
+        uuid: Uuid::from_u128(1),
+        adapter: AdapterType::Ide,
+        patches: vec![Patch {
+            offset: 0,
+            bytes: content.to_vec(),
+        }],
+    };
+    make_all(folder, spec.split(EXTENT).unwrap());
+    Image {
+        path: folder.join(&spec.file),
+        format: Format::VmdkDescriptor,
+        cid: Some(spec.cid),
+        uuid: Some(spec.uuid),
+    }
+}
+
+fn vmdk_split(folder: &Path, n: usize, below: &[Image]) -> Image {
+    let spec = vmdk_head(n, below);
+    make_all(folder, spec.split(EXTENT).unwrap());
+    Image {
+        path: folder.join(&spec.file),
+        format: Format::VmdkDescriptor,
+        cid: Some(spec.cid),
+        uuid: Some(spec.uuid),
+    }
+}
+
+fn make_all(folder: &Path, files: Vec<(String, ImageSpec)>) {
+    for (file, spec) in files {
+        common::make(&folder.join(file), &spec).unwrap();
+    }
+}
+
+fn vmdk_head(n: usize, below: &[Image]) -> SparseSpec {
+    let parent = below.last().unwrap();
+    let mut spec = common::sparse(info(&below[0].path).unwrap().size / 512);
+    spec.file = format!("head-{n}.vmdk");
+    spec.cid = common::cid(100 + n as u32);
+    spec.uuid = Uuid::from_u128(100 + n as u128);
+    spec.parent = Some(ParentLink {
+        hint: parent.path.file_name().unwrap().to_str().unwrap().into(),
+        // No other format has one, so any will do.
+        cid: parent.cid.unwrap_or(common::cid(1)),
+        uuid: parent.uuid.unwrap(),
+    });
+    spec
 }

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 use stratavm_disk::vdi::{Allocation, Ids, ParentIds, VdiSpec};
-use stratavm_disk::vmdk::{AdapterType, Cid, FlatExtent, FlatSpec, ParentLink, SparseSpec};
+use stratavm_disk::vmdk::{
+    AdapterType, Cid, FlatExtent, FlatKind, FlatSpec, ParentLink, SparseSpec,
+};
 use stratavm_disk::{Durability, ImageSpec, Result, Volume, create};
 use uuid::Uuid;
 
@@ -34,6 +36,7 @@ pub(crate) fn flat(files: &[(&str, u64)]) -> FlatSpec {
         offset: 0,
     };
     FlatSpec {
+        kind: FlatKind::Monolithic,
         extents: files.iter().map(extent).collect(),
         cid: cid(0xbeef),
         uuid: Uuid::from_u128(0x99999999_2222_3333_4444_555555555555),

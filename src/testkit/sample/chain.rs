@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use stratavm_disk::ImageSpec;
 use stratavm_disk::hdd::HdsSpec;
-use stratavm_disk::vmdk::{AdapterType, FlatExtent, FlatSpec, ParentLink, SparseSpec};
+use stratavm_disk::vmdk::{AdapterType, FlatExtent, FlatKind, FlatSpec, ParentLink, SparseSpec};
 
 use super::{MIB_SECTORS, Sample, SampleDisk};
 use crate::chain::{Chain, DiskName, Family, Member, MemberFile, MemberRole};
@@ -193,6 +193,7 @@ fn flat(home: &Path, extents: &[(PathBuf, u64)], link: LinkId, adapter: AdapterT
         })
         .collect();
     FlatSpec {
+        kind: FlatKind::Monolithic,
         extents,
         cid: link.cid,
         uuid: link.uuid,
