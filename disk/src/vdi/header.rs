@@ -148,6 +148,11 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the header of a file, and checks that the block map lies in it.
     pub(crate) fn read(file: &ImageFile) -> Result<Header> {
+        if file.len() < u64::from(PREHEADER + HEADER_1_1) {
+            return Err(Error::malformed("the header is cut off")
+                .at_path(file.path())
+                .at_offset(file.len()));
+        }
         let mut sector = [0; 512];
         file.read_at(&mut sector, 0)?;
         let header = Header::parse(&sector).map_err(|e| e.at_path(file.path()))?;
