@@ -2,9 +2,14 @@
 //! made. A new format is one more entry of [`FAMILIES`].
 #![allow(dead_code, clippy::unwrap_used)]
 
+#[path = "hdd_family.rs"]
+mod hdd_family;
+
 use crate::common;
+pub(crate) use hdd_family::HDD;
 use std::fs;
 use std::path::{Path, PathBuf};
+use stratavm_disk::hdd::{HdsSpec, open_snapshot};
 use stratavm_disk::qcow2::{Backing, Qcow2Spec};
 use stratavm_disk::vdi::VdiSpec;
 use stratavm_disk::vmdk::{AdapterType, Cid, FlatDiskSpec, ParentLink, SparseSpec};
@@ -67,8 +72,9 @@ pub(crate) const MIXED: Family = Family {
     opening: Opening::ByList,
     size: 4 << 20,
     base: vmdk_flat,
-    head: |folder, n, below| match n % 2 {
+    head: |folder, n, below| match n % 3 {
         0 => vmdk_sparse(folder, n, below),
+        1 => hds(folder, n, below),
         _ => vdi_head(folder, n, below),
     },
 };
@@ -89,7 +95,15 @@ pub(crate) const VMDK_SPLIT: Family = Family {
     head: vmdk_split,
 };
 
-pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VMDK_SPLIT, &VDI, &MIXED, &QCOW2];
+pub(crate) const HDS: Family = Family {
+    name: "hds over raw",
+    opening: Opening::ByList,
+    size: (3 << 20) + 3 * 512,
+    base: raw,
+    head: hds,
+};
+
+pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VMDK_SPLIT, &VDI, &MIXED, &QCOW2, &HDS, &HDD];
 
 /// Opens the first `levels` images of a chain.
 pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Access) -> Chain {
@@ -99,9 +113,13 @@ pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Acc
         .map(|i| (i.path.as_path(), i.format))
         .collect();
     match (family.opening, list.last()) {
-        (Opening::ByTop | Opening::Bundle, Some((path, format))) => {
-            Chain::open(path, *format, access, &gate)
-        }
+        (Opening::ByTop, Some((path, format))) => Chain::open(path, *format, access, &gate),
+        // The writable image by the bundle, those below it by their ids.
+        (Opening::Bundle, Some((path, format))) => Chain::open(path, *format, access, &gate)
+            .and_then(|chain| match chain.depth() == list.len() {
+                true => Ok(chain),
+                false => open_snapshot(path, images.last().unwrap().uuid.unwrap(), access, &gate),
+            }),
         _ => Chain::open_all(&list, access, &gate),
     }
     .unwrap()
@@ -247,4 +265,20 @@ fn vmdk_head(n: usize, below: &[Image]) -> SparseSpec {
         uuid: parent.uuid.unwrap(),
     });
     spec
+}
+
+fn hds(folder: &Path, n: usize, below: &[Image]) -> Image {
+    let path = folder.join(format!("{n}.hds"));
+    let spec = HdsSpec {
+        sectors: info(&below[0].path).unwrap().size / 512,
+        patches: Vec::new(),
+    };
+    common::make(&path, &ImageSpec::Hds(spec)).unwrap();
+    Image {
+        path,
+        format: Format::Hds,
+        cid: None,
+        // It has none, so any will do.
+        uuid: Some(Uuid::from_u128(1)),
+    }
 }
