@@ -32,6 +32,7 @@ pub(crate) enum Reader {
     DissectHdd,
     Libvmdk,
     Libphdi,
+    Ploop,
     Libvirt,
     VirtV2v,
     Xmllint,
@@ -59,6 +60,7 @@ impl Reader {
             Self::DissectVmdk | Self::DissectHdd => "dissect.hypervisor",
             Self::Libvmdk => "libvmdk",
             Self::Libphdi => "libphdi",
+            Self::Ploop => "ploop",
             Self::Libvirt => "libvirt",
             Self::VirtV2v => "virt-v2v",
             Self::Xmllint => "xmllint",
@@ -76,6 +78,7 @@ impl Reader {
             Self::DissectHdd => "dissect_hdd.py",
             Self::Libvmdk => "libvmdk_chain.py",
             Self::Libphdi => "libphdi_chain.py",
+            Self::Ploop => "ploop_hdd.py",
             Self::Libvirt => "libvirt_vmx.py",
             Self::VirtV2v => "virt_v2v.py",
             Self::Xmllint => "xmllint.py",
@@ -94,6 +97,7 @@ impl Reader {
             | Self::DissectHdd => Needs::Module("dissect.hypervisor"),
             Self::Libvmdk => Needs::Module("pyvmdk"),
             Self::Libphdi => Needs::Module("pyphdi"),
+            Self::Ploop => Needs::Program("ploop"),
             Self::Libvirt => Needs::Program("virsh"),
             Self::VirtV2v => Needs::Program("virt-v2v"),
             Self::Xmllint => Needs::Program("xmllint"),
@@ -208,7 +212,9 @@ fn python() -> PathBuf {
 
 fn find(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    // Some programs are where only an administrator's PATH leads.
+    let mut folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.any(|folder| folder.join(program).is_file())
 }
 
 /// What a program printed, if it ended well and in time.

@@ -107,6 +107,11 @@ const FOR_TESTS: &[Package] = &[
         "mount.exfat-fuse",
         "mounts it where the kernel cannot",
     ),
+    Package::program(
+        "ploop",
+        "ploop",
+        "merges .hdd chains: by the format's owners",
+    ),
     Package::program("fdisk", "sfdisk", "reads every partition table we write"),
     Package::program("g++", "c++", "builds libFuzzer for the fuzz targets"),
     Package::program("procps", "ps", "ends what a hanging test started"),
