@@ -263,8 +263,12 @@ fn while_a_machine_runs_its_files_and_its_products_files_stay() {
     let home = harness.store().home().to_owned();
     let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
     let report = std::sync::Arc::clone(&seen);
-    let store = harness.store().clone();
+    let (store, machine) = (harness.store().clone(), harness.machine());
     harness.run_with(move || {
+        // The number of a head that the run writes to, in the folder of another layer.
+        let used = machine.record().unwrap().run.unwrap().heads[0].generation;
+        let other = layers.join(format!("home/head-{used}.vmdk"));
+        fs::write(&other, "nobody's").unwrap();
         fs::write(layers.join("os/vmware.log"), "the product's").unwrap();
         fs::write(layers.join("os/head-77.vmdk"), "nobody's").unwrap();
         let before = snapshot(&home);
@@ -275,11 +279,12 @@ fn while_a_machine_runs_its_files_and_its_products_files_stay() {
             .into_keys()
             .filter(|path| !after.contains_key(path))
             .collect();
-        *report.lock().unwrap() = Some((pruned, gone, layers.join("os/head-77.vmdk")));
+        let strays = [other, layers.join("os/head-77.vmdk")];
+        *report.lock().unwrap() = Some((pruned, gone, strays));
     });
-    let (pruned, gone, stray) = seen.lock().unwrap().take().unwrap();
+    let (pruned, gone, strays) = seen.lock().unwrap().take().unwrap();
     assert!(pruned.failed.is_empty(), "{:?}", pruned.failed);
-    assert_eq!(gone, [stray]);
+    assert_eq!(gone, strays);
 }
 
 #[test]

@@ -83,9 +83,16 @@ impl Machine {
         let files = Files::new(self);
         let mut unnamed = files.unnamed(&files.live(record)?)?;
         if let Some(run) = &record.run {
-            let used: Vec<u64> = run.heads.iter().map(|head| head.generation).collect();
+            // By layer: a killed operation may have left a file of the same number in another's folder.
+            let used = |path: &Path, generation: u64| {
+                let folder = path.parent().and_then(Path::file_name);
+                let mut heads = run.heads.iter();
+                heads.any(|head| {
+                    head.generation == generation && folder == Some(head.disk.as_str().as_ref())
+                })
+            };
             unnamed.retain(|path| match our_file(path) {
-                Some(Ours::Head(generation)) => !used.contains(&generation),
+                Some(Ours::Head(generation)) => !used(path, generation),
                 Some(Ours::Base) => true,
                 None => false,
             });
