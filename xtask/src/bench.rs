@@ -5,6 +5,7 @@ mod add;
 mod begin;
 mod create;
 mod data;
+mod disk;
 mod machine;
 mod many;
 mod measure;
@@ -47,16 +48,18 @@ enum Part {
     Memory,
     Start,
     Many,
+    Disk,
 }
 
 impl Part {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Add,
         Self::Create,
         Self::Operations,
         Self::Memory,
         Self::Start,
         Self::Many,
+        Self::Disk,
     ];
 
     fn measure(self, place: &Place, report: &mut Report) -> Result<(), Error> {
@@ -67,6 +70,7 @@ impl Part {
             Self::Memory => memory::measure(place, report),
             Self::Start => begin::measure(place, report),
             Self::Many => many::measure(place, report),
+            Self::Disk => disk::measure(place, report),
         }
     }
 }

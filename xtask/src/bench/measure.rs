@@ -13,7 +13,7 @@ pub(crate) const SHORT_RUNS: usize = 4 * RUNS;
 pub(crate) struct Best(Duration);
 
 impl Best {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Duration::MAX)
     }
 
