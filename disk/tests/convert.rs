@@ -12,18 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stratavm_disk::vmdk::{ParentLink, SparseSpec};
 use stratavm_disk::{
-    Access, Below, CancelToken, Chain, ConvertOptions, Ctx, Durability, ErrorKind, Format,
-    ImageSpec, Target, convert_chain, flatten, probe,
+    Access, Below, CancelToken, Chain, ConvertOptions, Ctx, Durability, ErrorKind, ImageSpec,
+    Target, convert_chain, flatten, probe,
 };
 use uuid::Uuid;
 
 const SIZE: u64 = 9 << 20;
-const TARGETS: [Target; 4] = [
-    Target::Raw,
-    Target::Vmdk,
-    Target::VmdkFlat,
-    Target::VmdkSplit,
-];
 
 /// Where the levels of the test chain are written, in order: `(offset, length, byte)`; 0 makes zeros.
 const WRITES: [&[(u64, u64, u8)]; 4] = [
@@ -97,6 +91,17 @@ fn content(chain: &Chain) -> Vec<u8> {
     all
 }
 
+/// The extension of an image's name, and QEMU's driver for it.
+fn names(to: Target) -> (&'static str, &'static str) {
+    match to {
+        Target::Raw => ("raw", "raw"),
+        Target::Vdi => ("vdi", "vdi"),
+        Target::Hdd => ("hdd", "parallels"),
+        Target::Qcow2 => ("qcow2", "qcow2"),
+        _ => ("vmdk", "vmdk"),
+    }
+}
+
 fn options() -> ConvertOptions {
     ConvertOptions::new(Uuid::from_u128(7))
 }
@@ -106,10 +111,10 @@ fn one_image_of_a_chain_reads_as_the_chain_does() {
     let dir = tempfile::tempdir().unwrap();
     let want = chain_in(dir.path()).pop().unwrap();
     let source = open(&top(dir.path()), Access::Read);
-    for to in TARGETS {
+    for to in Target::ALL {
         let folder = dir.path().join(to.to_string());
         fs::create_dir(&folder).unwrap();
-        let extension = if to == Target::Raw { "raw" } else { "vmdk" };
+        let (extension, driver) = names(to);
         let target = folder.join(format!("flat.{extension}"));
         let made = flatten(&source, &target, to, &options(), &Ctx::none()).unwrap();
         assert_eq!(made.images, 1);
@@ -122,14 +127,18 @@ fn one_image_of_a_chain_reads_as_the_chain_does() {
             "{to}"
         );
         let raw = folder.join("by-qemu.raw");
-        let format = if to == Target::Raw { "raw" } else { "vmdk" };
+        let read = match to {
+            // QEMU reads the images of a bundle one by one.
+            Target::Hdd => target.join("flat.hdd.0.{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds"),
+            _ => target.clone(),
+        };
         let args = [
             "convert",
             "-f",
-            format,
+            driver,
             "-O",
             "raw",
-            target.to_str().unwrap(),
+            read.to_str().unwrap(),
             raw.to_str().unwrap(),
         ];
         if !qemu::missing() {
@@ -139,31 +148,54 @@ fn one_image_of_a_chain_reads_as_the_chain_does() {
     }
 }
 
+/// The lowest images of a converted chain, up to the `n`th.
+fn prefix(target: &Path, to: Target, n: usize) -> Chain {
+    let gate = Below::beside(target).unwrap();
+    if to == Target::Hdd {
+        let info = stratavm_disk::info(target).unwrap().hdd.unwrap();
+        let guid = info.chain[info.chain.len() - 1 - n];
+        return stratavm_disk::hdd::open_snapshot(target, guid, Access::Read, &gate).unwrap();
+    }
+    let file = |level: usize| match level + 1 == WRITES.len() {
+        true => target.to_owned(),
+        false => {
+            let stem = target.file_stem().unwrap().to_str().unwrap();
+            target.with_file_name(format!("{stem}-{level}.{}", names(to).0))
+        }
+    };
+    let images: Vec<_> = (0..=n).map(file).collect();
+    let images: Vec<_> = images
+        .iter()
+        .map(|path| (path.as_path(), probe(path).unwrap()))
+        .collect();
+    Chain::open_all(&images, Access::Read, &gate).unwrap()
+}
+
 #[test]
 fn each_prefix_of_a_converted_chain_reads_as_before() {
     let dir = tempfile::tempdir().unwrap();
     let want = chain_in(dir.path());
     let source = open(&top(dir.path()), Access::Read);
-    for to in [Target::Vmdk, Target::VmdkSplit] {
+    for to in Target::ALL.into_iter().filter(|to| to.has_parents()) {
         let folder = dir.path().join(to.to_string());
         fs::create_dir(&folder).unwrap();
-        let target = folder.join("disk.vmdk");
+        let target = folder.join(format!("disk.{}", names(to).0));
         let made = convert_chain(&source, &target, to, &options(), &Ctx::none()).unwrap();
         assert_eq!(made.images, want.len());
-        let new = open(&target, Access::Read);
-        let images: Vec<(PathBuf, Format)> = new
-            .images()
-            .map(|(path, format)| (path.to_owned(), format))
-            .collect();
-        assert_eq!(images.len(), want.len());
         for (n, want) in want.iter().enumerate() {
-            let prefix: Vec<_> = images[..=n]
-                .iter()
-                .map(|(path, f)| (path.as_path(), *f))
-                .collect();
-            let gate = Below::new(&folder).unwrap();
-            let prefix = Chain::open_all(&prefix, Access::Read, &gate).unwrap();
+            let prefix = prefix(&target, to, n);
+            assert_eq!(prefix.depth(), n + 1);
             assert!(content(&prefix) == *want, "{to}, {n}");
+        }
+        // Back again, from whatever it is now.
+        let back = folder.join("back.vmdk");
+        let new = prefix(&target, to, want.len() - 1);
+        convert_chain(&new, &back, Target::Vmdk, &options(), &Ctx::none()).unwrap();
+        for (n, want) in want.iter().enumerate() {
+            assert!(
+                content(&prefix(&back, Target::Vmdk, n)) == *want,
+                "{to} and back, {n}"
+            );
         }
     }
     let error = convert_chain(

@@ -2,20 +2,20 @@
 //! ([`convert_chain`]), so that every layer and revision stays one. The content of the source is only read.
 
 mod copy;
+mod new;
+mod pack;
 mod staging;
 mod target;
 mod zeros;
 
 pub use target::Target;
 
-use crate::chain::{Access, Chain};
-use crate::gate::Below;
-use crate::info::Format;
-use crate::{Ctx, Durability, Error, Result, Volume, create};
+use crate::chain::Chain;
+use crate::{Ctx, Durability, Error, Result, Volume};
 use copy::{Job, Part};
+use new::New;
 use staging::Staging;
 use std::path::{Path, PathBuf};
-use target::NewLevel;
 use uuid::Uuid;
 
 /// How a new image is made.
@@ -101,24 +101,49 @@ fn make(
 ) -> Result<Converted> {
     let name = target.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Error::invalid("the target needs a name in Unicode"))?;
-    let levels = target::levels(to, name, source.size(), parts.len(), options.id)?;
-    let names: Vec<_> = levels.iter().flat_map(|level| &level.files).collect();
-    for (file, _) in &names {
+    let new = New::plan(to, name, source.size(), parts.len(), options.id)?;
+    let names = match new.is_bundle() {
+        true => vec![name.to_owned()],
+        false => new.files.iter().map(|(file, _)| file.clone()).collect(),
+    };
+    for file in &names {
         staging::must_be_free(&target.with_file_name(file))?;
     }
     let before = source.stamps()?;
     let staging = Staging::beside(target)?;
-    for (file, spec) in &names {
-        create(
-            &staging.path(file),
-            spec,
-            &options.volume,
-            Durability::Unsynced,
-        )?;
+    let written = fill(source, parts, &new, &staging, options, ctx)?;
+    if source.stamps()? != before {
+        return Err(Error::mismatch("the source changed while it was read"));
     }
+    let images = new.images();
+    let files = match new.is_bundle() {
+        true => staging.become_folder(target, options.durability),
+        false => staging.publish(&names, options.durability),
+    }?;
+    Ok(Converted {
+        files,
+        images,
+        written,
+    })
+}
+
+/// Makes the new files and copies the data. How many bytes of it were written.
+fn fill(
+    source: &Chain,
+    parts: &[Part],
+    new: &New,
+    staging: &Staging,
+    options: &ConvertOptions,
+    ctx: &Ctx,
+) -> Result<u64> {
+    if let Some(spec) = new.stream() {
+        let path = staging.path(&spec.file);
+        return pack::pack(source, &path, spec, options.durability, ctx);
+    }
+    new.make(staging, &options.volume, options.durability)?;
     let mut written = 0;
     for (n, part) in parts.iter().enumerate() {
-        let target = open(&staging, &levels[..=n])?;
+        let target = new.open(staging, n)?;
         let job = Job {
             source,
             part: *part,
@@ -128,26 +153,5 @@ fn make(
         written += job.run()?;
         target.close(options.durability)?;
     }
-    if source.stamps()? != before {
-        return Err(Error::mismatch("the source changed while it was read"));
-    }
-    let names: Vec<_> = names.iter().map(|(file, _)| file.clone()).collect();
-    Ok(Converted {
-        files: staging.publish(&names, options.durability)?,
-        images: levels.len(),
-        written,
-    })
-}
-
-/// Opens new images, the top one for writing.
-fn open(staging: &Staging, levels: &[NewLevel]) -> Result<Chain> {
-    let images: Vec<(PathBuf, Format)> = levels
-        .iter()
-        .map(|level| (staging.path(&level.file), level.format))
-        .collect();
-    let images: Vec<_> = images
-        .iter()
-        .map(|(path, format)| (path.as_path(), *format))
-        .collect();
-    Chain::open_all(&images, Access::Write, &Below::new(&staging.path(""))?)
+    Ok(written)
 }

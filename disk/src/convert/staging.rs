@@ -50,10 +50,30 @@ impl Staging {
         }
         Ok(targets)
     }
+
+    /// Makes the folder the bundle `target`, which must not be there.
+    pub(super) fn become_folder(
+        self,
+        target: &Path,
+        durability: Durability,
+    ) -> Result<Vec<PathBuf>> {
+        if durability == Durability::Synced {
+            fsync_dir(&self.folder)?;
+        }
+        must_be_free(target)?;
+        fs::rename(&self.folder, target).map_err(|e| Error::from(e).at_path(target))?;
+        if durability == Durability::Synced {
+            fsync_dir(&self.into)?;
+        }
+        Ok(vec![target.to_owned()])
+    }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if !self.folder.exists() {
+            return; // it became a bundle
+        }
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             tracing::warn!(folder = ?self.folder, %error, "unfinished files could not be removed");
         }

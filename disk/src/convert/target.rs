@@ -1,16 +1,12 @@
-//! What a conversion can make: its formats, and the files of a new, empty image or chain of them.
+//! What a conversion can make: the formats, by the names that people give them. Which files a new image consists of is in
+//! `new`.
 
-use crate::info::Format;
-use crate::vmdk::{
-    AdapterType, Cid, FlatDiskSpec, MAX_EXTENT_SECTORS, ParentLink, SECTOR, SparseSpec,
-};
-use crate::{Error, ImageSpec, RawSpec, Result};
+use crate::{Error, Result};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use uuid::Uuid;
 
-/// The format of a new image, by the name that people give it.
+/// The format of a new image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Target {
@@ -22,13 +18,25 @@ pub enum Target {
     VmdkFlat,
     /// VMDK, twoGbMaxExtentSparse: extents below 2 GiB.
     VmdkSplit,
+    /// VMDK, streamOptimized: packed, for transport; it lies on no other image and is not written to.
+    VmdkStream,
+    /// VDI.
+    Vdi,
+    /// A Parallels bundle: a folder.
+    Hdd,
+    /// qcow2, version 3.
+    Qcow2,
 }
 
-const NAMES: [(Target, &str); 4] = [
+const NAMES: [(Target, &str); 8] = [
     (Target::Raw, "raw"),
     (Target::Vmdk, "vmdk"),
     (Target::VmdkFlat, "vmdk-flat"),
     (Target::VmdkSplit, "vmdk-split"),
+    (Target::VmdkStream, "vmdk-stream"),
+    (Target::Vdi, "vdi"),
+    (Target::Hdd, "hdd"),
+    (Target::Qcow2, "qcow2"),
 ];
 
 impl fmt::Display for Target {
@@ -53,143 +61,51 @@ impl FromStr for Target {
 }
 
 impl Target {
+    /// All of them.
+    pub const ALL: [Target; 8] = [
+        Target::Raw,
+        Target::Vmdk,
+        Target::VmdkFlat,
+        Target::VmdkSplit,
+        Target::VmdkStream,
+        Target::Vdi,
+        Target::Hdd,
+        Target::Qcow2,
+    ];
+
     /// The format that a file's name stands for; `None` where it says nothing.
     pub fn of_name(path: &Path) -> Option<Target> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
             "raw" | "img" => Some(Target::Raw),
             "vmdk" => Some(Target::Vmdk),
+            "vdi" => Some(Target::Vdi),
+            "hdd" => Some(Target::Hdd),
+            "qcow2" => Some(Target::Qcow2),
             _ => None,
         }
     }
 
-    /// Whether an image of this format can lie on another one.
-    pub(super) fn has_parents(self) -> bool {
-        matches!(self, Target::Vmdk | Target::VmdkSplit)
-    }
-}
-
-/// A new image among those of a chain.
-pub(super) struct NewLevel {
-    /// The file that stands for it, and its format.
-    pub(super) file: String,
-    pub(super) format: Format,
-    /// All its files, that one included.
-    pub(super) files: Vec<(String, ImageSpec)>,
-}
-
-/// The images of a new chain, the base first. `name` is the top one's file; the others are called after it.
-pub(super) fn levels(
-    to: Target,
-    name: &str,
-    size: u64,
-    depth: usize,
-    id: Uuid,
-) -> Result<Vec<NewLevel>> {
-    if depth > 1 && !to.has_parents() {
-        return Err(Error::unsupported(format!(
-            "a {to} image lies on no other: flatten the chain instead"
-        )));
-    }
-    let mut made: Vec<NewLevel> = Vec::with_capacity(depth);
-    let mut below = None;
-    for n in 0..depth {
-        let file = match n + 1 == depth {
-            true => name.to_owned(),
-            false => beside(name, n),
-        };
-        let ids = Ids::of(id, n);
-        made.push(level(to, file.clone(), size, &ids, below.take())?);
-        below = Some(ParentLink {
-            hint: file,
-            cid: ids.cid,
-            uuid: ids.uuid,
-        });
-    }
-    Ok(made)
-}
-
-/// The name of a lower image: `disk.vmdk` lies on `disk-0.vmdk` and so on.
-fn beside(name: &str, n: usize) -> String {
-    match name.rsplit_once('.') {
-        Some((stem, extension)) => format!("{stem}-{n}.{extension}"),
-        None => format!("{name}-{n}"),
-    }
-}
-
-/// Ids of one image of a chain, which follow from the chain's.
-struct Ids {
-    cid: Cid,
-    uuid: Uuid,
-}
-
-impl Ids {
-    fn of(id: Uuid, n: usize) -> Ids {
-        let uuid = Uuid::new_v5(&id, format!("image/{n}").as_bytes());
-        let mut from = Uuid::new_v5(&id, format!("cid/{n}").as_bytes());
-        loop {
-            let [a, b, c, d, ..] = *from.as_bytes();
-            match Cid::new(u32::from_be_bytes([a, b, c, d])) {
-                Ok(cid) => return Ids { cid, uuid },
-                Err(_) => from = Uuid::new_v5(&id, from.as_bytes()),
-            }
+    /// Whether an image of this format can lie on another one of it.
+    pub fn has_parents(self) -> bool {
+        match self {
+            Target::Vmdk | Target::VmdkSplit | Target::Vdi | Target::Hdd | Target::Qcow2 => true,
+            Target::Raw | Target::VmdkFlat | Target::VmdkStream => false,
         }
     }
 }
 
-fn level(
-    to: Target,
-    file: String,
-    size: u64,
-    ids: &Ids,
-    parent: Option<ParentLink>,
-) -> Result<NewLevel> {
-    let sectors = || match size % SECTOR {
-        0 => Ok(size / SECTOR),
-        _ => Err(Error::unsupported(format!(
-            "a disk of {size} bytes, no multiple of 512, as {to}"
-        ))),
-    };
-    let sparse = |file: String| -> Result<SparseSpec> {
-        Ok(SparseSpec {
-            file,
-            sectors: sectors()?,
-            cid: ids.cid,
-            uuid: ids.uuid,
-            parent: parent.clone(),
-            adapter: AdapterType::LsiLogic,
-            patches: Vec::new(),
-        })
-    };
-    let raw = ImageSpec::Raw(RawSpec {
-        size,
-        patches: Vec::new(),
-    });
-    let (format, files) = match to {
-        Target::Raw => (Format::Raw, vec![(file.clone(), raw)]),
-        Target::Vmdk => (
-            Format::VmdkSparse,
-            vec![(file.clone(), ImageSpec::VmdkSparse(sparse(file.clone())?))],
-        ),
-        Target::VmdkSplit => {
-            let spec = sparse(file.clone())?;
-            (Format::VmdkDescriptor, spec.split(MAX_EXTENT_SECTORS)?)
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_format_has_a_name_of_its_own() {
+        for target in Target::ALL {
+            assert_eq!(target.to_string().parse::<Target>().unwrap(), target);
         }
-        Target::VmdkFlat => {
-            let spec = FlatDiskSpec {
-                file: file.clone(),
-                sectors: sectors()?,
-                cid: ids.cid,
-                uuid: ids.uuid,
-                adapter: AdapterType::LsiLogic,
-                patches: Vec::new(),
-            };
-            (Format::VmdkDescriptor, spec.whole()?)
-        }
-    };
-    Ok(NewLevel {
-        file,
-        format,
-        files,
-    })
+        let error = "vhd".parse::<Target>().unwrap_err();
+        assert!(error.to_string().contains("vmdk-stream"), "{error}");
+    }
 }

@@ -27,7 +27,11 @@ const REQUESTS: u64 = 50_000;
 const REQUEST: u64 = 4096;
 const DISTANCE: u64 = REQUEST * 81_817;
 /// Each with its name for qemu-img.
-const TARGETS: [(Target, &str); 1] = [(Target::Vmdk, "vmdk")];
+const TARGETS: [(Target, &str); 3] = [
+    (Target::Vmdk, "vmdk"),
+    (Target::Vdi, "vdi"),
+    (Target::Hdd, "parallels"),
+];
 
 pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<(), Error> {
     if place.kind() == Kind::Disk {
@@ -56,7 +60,8 @@ fn single(
     to: Target,
     name: &str,
 ) -> Result<(), Error> {
-    let file = |who: &str| place.path(&format!("{who}.{name}"));
+    let extension = if to == Target::Hdd { "hdd" } else { name };
+    let file = |who: &str| place.path(&format!("{who}.{extension}"));
     let (ours, theirs, copy) = (file("ours"), file("theirs"), place.path("copy.raw"));
     let back = |who: &str| place.path(&format!("{who}-back.raw"));
     let mut times = [const { Best::new() }; 5];
@@ -126,21 +131,15 @@ fn whole(place: &Place, report: &mut Report, top: &Path) -> Result<(), Error> {
         peer.run(|| qemu_img(top, "vmdk", &theirs, "vmdk"))?;
         chain.run(|| {
             let source = open(top, Access::Read)?;
-            convert_chain(
-                &source,
-                &kept.join("top.vmdk"),
-                Target::Vmdk,
-                &options(),
-                &Ctx::none(),
-            )
-            .map_err(failed)
+            let target = kept.join("top.hdd");
+            convert_chain(&source, &target, Target::Hdd, &options(), &Ctx::none()).map_err(failed)
         })?;
         fs::remove_dir_all(&kept).map_err(io)?;
     }
     let [flat, peer, chain] = times.map(|best| best.get());
     let what = "flatten base + 5 deltas of 100 MiB to vmdk";
     report.push(Row::ratio(what, place, flat, "qemu-img convert", peer, 0.5));
-    let what = "convert --chain of the same 6 levels, vmdk to vmdk";
+    let what = "convert --chain of the same 6 levels, vmdk to hdd";
     report.push(Row::ratio(
         what,
         place,
@@ -306,7 +305,11 @@ fn qemu_img(from: &Path, format: &str, into: &Path, to: &str) -> Result<(), Erro
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(error)),
         _ => Ok(()),
     }
