@@ -21,6 +21,10 @@ pub enum Phase {
     Verify,
     /// Content is converted from one format into another.
     Convert,
+    /// Tables of images are looked through.
+    Check,
+    /// Two disks are compared.
+    Compare,
 }
 
 /// One progress event. Events of one phase come with growing `done`.

@@ -70,6 +70,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What went wrong, without operation, path and offset.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// The file concerned, if known.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()

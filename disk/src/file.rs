@@ -139,6 +139,19 @@ impl ImageFile {
         self.file.zero(at, len).map_err(|e| self.error(e, at))
     }
 
+    /// Takes the file for this process alone, as long as it is open.
+    ///
+    /// # Errors
+    /// `Mismatch` if another program has it.
+    pub(crate) fn take_alone(&self) -> Result<()> {
+        self.file.try_alone().map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => {
+                Error::mismatch("another program has it open: close that first").at_path(&self.path)
+            }
+            _ => self.error(e, 0),
+        })
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         self.file
             .sync()

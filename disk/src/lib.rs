@@ -48,6 +48,7 @@
 mod alloc;
 mod bytes;
 mod chain;
+mod check;
 mod convert;
 mod create;
 mod ctx;
@@ -70,6 +71,7 @@ mod volume;
 
 pub use alloc::has_allocated_blocks;
 pub use chain::{Access, Chain, Identity, Kind, Link, MAX_DEPTH, MappedRange, Member};
+pub use check::{CheckOptions, Checked, Fault, Finding, Remedy, Repair, check};
 pub use convert::{ConvertOptions, Converted, Target, convert_chain, flatten};
 pub use create::{create, verify};
 pub use ctx::{CancelToken, Ctx, Phase, Progress};

@@ -33,29 +33,31 @@ pub struct Link {
 
 /// Refuses images that are of different size, or that name another one as their parent.
 pub(super) fn check(levels: &[Level]) -> Result<()> {
-    for pair in levels.windows(2) {
-        let [parent, child] = pair else { continue };
-        if let Some(why) = stranger(parent, child) {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!("it does not lie on {:?}: {why}", parent.path),
-            )
-            .at_path(&child.path)
-            .during("open chain"));
-        }
-    }
+    faults(levels)
+        .next()
+        .map_or(Ok(()), |error| Err(error.during("open chain")))
+}
+
+/// Every image that does not lie on the one below; the base, if it lies on another one, comes last.
+pub(super) fn faults(levels: &[Level]) -> impl Iterator<Item = Error> {
+    let pairs = levels.windows(2).filter_map(|pair| {
+        let [parent, child] = pair else { return None };
+        let why = stranger(parent, child)?;
+        let what = format!("it does not lie on {:?}: {why}", parent.path);
+        Some(Error::mismatch(what).at_path(&child.path))
+    });
     let base = levels.first();
-    let Some((base, link)) = base.and_then(|base| Some((base, base.link.as_ref()?))) else {
-        return Ok(());
-    };
-    let why = match link.uuid.filter(|_| link.hint.is_none()) {
-        Some(uuid) => format!(
-            "it lies on the image with UUID {uuid}, whose file it does not name: name all images, the base first"
-        ),
-        None => "the image below it is missing".to_owned(),
-    };
-    let error = Error::new(ErrorKind::NotFound, why);
-    Err(error.at_path(&base.path).during("open chain"))
+    let base = base.and_then(|base| Some((base, base.link.as_ref()?)));
+    let missing = base.map(|(base, link)| {
+        let why = match link.uuid.filter(|_| link.hint.is_none()) {
+            Some(uuid) => format!(
+                "it lies on the image with UUID {uuid}, whose file it does not name: name all images, the base first"
+            ),
+            None => "the image below it is missing".to_owned(),
+        };
+        Error::new(ErrorKind::NotFound, why).at_path(&base.path)
+    });
+    pairs.chain(missing)
 }
 
 /// Refuses a chain in which a file stands twice: what is written to one image would change another.

@@ -13,7 +13,7 @@ use crate::gate::{Gate, Named, Role};
 use crate::info::Format;
 use crate::open::{self, Opened};
 use crate::{Durability, Error, ErrorKind, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::time::SystemTime;
 
@@ -68,29 +68,7 @@ impl Chain {
     /// images, or one that leads back to itself; what the gate says; else as for reading the formats.
     pub fn open(path: &Path, format: Format, access: Access, gate: &dyn Gate) -> Result<Chain> {
         let mut levels = Vec::new();
-        let mut next = Some((path.to_owned(), format, access));
-        while let Some((path, format, access)) = next.take() {
-            let opened = open::open(&path, format, access, gate)?;
-            // Of a bundle, the top one comes last.
-            levels.extend(opened.into_iter().rev());
-            if levels.len() > MAX_DEPTH {
-                return Err(Error::limit(format!(
-                    "a chain of more than {MAX_DEPTH} images, or one that leads back to itself"
-                ))
-                .at_path(&path));
-            }
-            let Some(level) = levels.last() else { break };
-            if let Some(name) = level.link.as_ref().and_then(|l| l.hint.as_deref()) {
-                let named = Named {
-                    by: &level.path,
-                    name,
-                    role: Role::Parent,
-                };
-                let parent = gate.allow(&named)?;
-                let format = open::parent_format(&parent, level).map_err(|e| e.at_path(&parent))?;
-                next = Some((parent, format, Access::Read));
-            }
-        }
+        follow(path, format, access, gate, &mut levels)?;
         levels.reverse();
         Chain::of(levels)
     }
@@ -101,24 +79,7 @@ impl Chain {
     /// # Errors
     /// As for [`open`](Self::open); `Invalid` without an image.
     pub fn open_all(images: &[(&Path, Format)], access: Access, gate: &dyn Gate) -> Result<Chain> {
-        let mut levels = Vec::new();
-        for (n, (path, format)) in images.iter().enumerate() {
-            let access = match n + 1 == images.len() {
-                true => access,
-                false => Access::Read,
-            };
-            let mut opened = open::open(path, *format, access, gate)?;
-            let one = opened.pop().filter(|_| opened.is_empty());
-            let one = one
-                .ok_or_else(|| Error::invalid("a bundle holds a chain of its own").at_path(path))?;
-            levels.push(one);
-        }
-        if levels.len() > MAX_DEPTH {
-            return Err(Error::limit(format!(
-                "a chain of more than {MAX_DEPTH} images"
-            )));
-        }
-        Chain::of(levels)
+        Chain::of(open_each(images, access, gate)?)
     }
 
     /// The chain of these images, the base first.
@@ -222,6 +183,103 @@ impl Chain {
             .at_path(&self.top().path)),
         }
     }
+}
+
+/// Opens an image and what it lies on, as far as the images say, the top one first. Those that were opened before an error
+/// are in `levels`.
+fn follow(
+    path: &Path,
+    format: Format,
+    access: Access,
+    gate: &dyn Gate,
+    levels: &mut Vec<Level>,
+) -> Result<()> {
+    let mut next = Some((path.to_owned(), format, access));
+    while let Some((path, format, access)) = next.take() {
+        let opened = open::open(&path, format, access, gate)?;
+        // Of a bundle, the top one comes last.
+        levels.extend(opened.into_iter().rev());
+        if levels.len() > MAX_DEPTH {
+            return Err(Error::limit(format!(
+                "a chain of more than {MAX_DEPTH} images, or one that leads back to itself"
+            ))
+            .at_path(&path));
+        }
+        let Some(level) = levels.last() else { break };
+        if let Some(name) = level.link.as_ref().and_then(|l| l.hint.as_deref()) {
+            let named = Named {
+                by: &level.path,
+                name,
+                role: Role::Parent,
+            };
+            let parent = gate.allow(&named)?;
+            let format = open::parent_format(&parent, level).map_err(|e| e.at_path(&parent))?;
+            next = Some((parent, format, Access::Read));
+        }
+    }
+    Ok(())
+}
+
+/// Opens images in the order given, the base first.
+fn open_each(images: &[(&Path, Format)], access: Access, gate: &dyn Gate) -> Result<Vec<Level>> {
+    let mut levels = Vec::new();
+    for (n, (path, format)) in images.iter().enumerate() {
+        let access = match n + 1 == images.len() {
+            true => access,
+            false => Access::Read,
+        };
+        let mut opened = open::open(path, *format, access, gate)?;
+        let one = opened.pop().filter(|_| opened.is_empty());
+        let one =
+            one.ok_or_else(|| Error::invalid("a bundle holds a chain of its own").at_path(path))?;
+        levels.push(one);
+    }
+    if levels.len() > MAX_DEPTH {
+        return Err(Error::limit(format!(
+            "a chain of more than {MAX_DEPTH} images"
+        )));
+    }
+    Ok(levels)
+}
+
+/// For a check: the images of a chain, the base first, and what is wrong with their links. Where an image below cannot
+/// be opened, the chain ends above it. `below` are the images that it lies on if they are given.
+///
+/// # Errors
+/// What keeps the image at `path` itself, or one that was given, from being opened.
+pub(crate) fn levels(
+    path: &Path,
+    format: Format,
+    below: &[(PathBuf, Format)],
+    gate: &dyn Gate,
+) -> Result<(Vec<Level>, Vec<Error>)> {
+    if !below.is_empty() {
+        let given = below.iter().map(|(path, format)| (path.as_path(), *format));
+        let all: Vec<_> = given.chain([(path, format)]).collect();
+        let levels = open_each(&all, Access::Read, gate)?;
+        let faults = links::faults(&levels).collect();
+        return Ok((levels, faults));
+    }
+    let mut levels = Vec::new();
+    let opened = follow(path, format, Access::Read, gate, &mut levels);
+    let Some(last) = levels.last() else {
+        return Err(opened
+            .err()
+            .unwrap_or_else(|| Error::invalid("a chain without an image")));
+    };
+    let missing = opened.err().map(|error| {
+        Error::mismatch(format!("what it lies on cannot be used: {error}")).at_path(&last.path)
+    });
+    levels.reverse();
+    let mut faults: Vec<_> = links::faults(&levels).collect();
+    if let Some(missing) = missing {
+        // That the base lies on something is what was found out already.
+        if levels.first().is_some_and(|base| base.link.is_some()) {
+            faults.pop();
+        }
+        faults.push(missing);
+    }
+    Ok((levels, faults))
 }
 
 impl Drop for Chain {

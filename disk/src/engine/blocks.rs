@@ -3,6 +3,7 @@
 
 use super::table::{PER_PAGE, PageAt, Table};
 use super::{Allocate, Map, Mapping, Place, Room};
+use crate::check::{Contents, Inspection, Mark, Walk, walk};
 use crate::file::ImageFile;
 use crate::{Durability, Error, Result};
 use std::ops::Range;
@@ -44,6 +45,11 @@ pub(crate) trait Layout: Send + Sync {
     /// # Errors
     /// `Limit` where the format cannot name such a place.
     fn encode(&self, at: u64) -> Result<u32>;
+
+    /// The entry for a unit that is not in the image.
+    fn absent(&self) -> u32 {
+        0
+    }
 
     /// The entry for a unit of zeros, where the format has one that all its readers know.
     fn zero(&self) -> Option<u32> {
@@ -106,6 +112,26 @@ pub(crate) trait Layout: Send + Sync {
     /// Reads the whole of unit `number`, which lies packed at byte `at`.
     fn unpack(&self, _file: &ImageFile, at: u64, _number: u64, _unit: &mut [u8]) -> Result<()> {
         Err(Error::unsupported("packed unit").at_offset(at))
+    }
+
+    /// What stands in the file behind the first byte of data, for a check.
+    fn contents(&self) -> Contents {
+        Contents::Known
+    }
+
+    /// Where the header says that a writer is at work, if it does.
+    fn unclean(&self) -> Option<Mark> {
+        None
+    }
+
+    /// Whether unit `number` lies packed at byte `at`, as far as can be told without unpacking it.
+    fn inspect_packed(&self, _file: &ImageFile, _at: u64, _number: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Shows a check what only this format has, once every entry was looked at.
+    fn inspect(&self, _walk: &mut Walk<'_, '_>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -298,6 +324,10 @@ impl<L: Layout> Map for Blocks<L> {
 
     fn files(&self, see: &mut dyn FnMut(&ImageFile)) {
         see(&self.file);
+    }
+
+    fn inspect(&self, out: &mut Inspection<'_>) -> Result<()> {
+        walk(&self.file, &self.layout, out)
     }
 
     fn unpack(&self, offset: u64, buf: &mut [u8]) -> Result<()> {

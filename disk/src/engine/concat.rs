@@ -1,6 +1,7 @@
 //! An image in parts, one after another: the extents of a VMDK, the storages of a Parallels bundle.
 
 use super::{Allocate, Map, Mapping, Room};
+use crate::check::Inspection;
 use crate::file::ImageFile;
 use crate::{Durability, Error, Result};
 use std::ops::Range;
@@ -67,6 +68,12 @@ impl Map for Concat {
 
     fn files(&self, see: &mut dyn FnMut(&ImageFile)) {
         self.parts.iter().for_each(|(_, part)| part.files(see));
+    }
+
+    fn inspect(&self, out: &mut Inspection<'_>) -> Result<()> {
+        self.parts
+            .iter()
+            .try_for_each(|(_, part)| part.inspect(out))
     }
 
     fn unpack(&self, offset: u64, buf: &mut [u8]) -> Result<()> {

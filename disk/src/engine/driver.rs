@@ -1,6 +1,7 @@
 //! What a format has to answer so that the shared engine can do all data I/O: where guest data lies ([`Map`]), and how
 //! new room for it is taken ([`Allocate`]). No byte of guest data is read or written by a driver, packed grains aside.
 
+use crate::check::Inspection;
 use crate::file::ImageFile;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -37,6 +38,11 @@ pub(crate) trait Map: Send + Sync {
 
     /// Shows every file that the image consists of.
     fn files(&self, see: &mut dyn FnMut(&ImageFile));
+
+    /// Shows a check what its tables and marks say; nothing for an image that has none.
+    fn inspect(&self, _out: &mut Inspection<'_>) -> Result<()> {
+        Ok(())
+    }
 
     /// Reads a range whose place is [`Place::Packed`].
     fn unpack(&self, offset: u64, _buf: &mut [u8]) -> Result<()> {

@@ -172,7 +172,8 @@ impl Run {
 
     fn write(&mut self, file: &ImageFile) -> Result<()> {
         if let Some((offset, mirror)) = self.start.take() {
-            for at in mirror.into_iter().chain([offset]) {
+            // A writer that dies between the two leaves a second copy that is behind, never ahead.
+            for at in [offset].into_iter().chain(mirror) {
                 file.write_all_at(&self.bytes, at)?;
             }
         }

@@ -239,6 +239,15 @@ impl File {
         })
     }
 
+    /// Takes the file for this process alone, until any descriptor of it is closed here: programs that lock parts of
+    /// their images, as QEMU does, are seen, and see it.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process holds such a lock; what the operating system reports.
+    pub fn try_alone(&self) -> io::Result<()> {
+        change::make(Change::Lock(self), || sys::try_alone(&self.file))
+    }
+
     /// Whether its path still leads to this file: it may have been removed or renamed, and another one may have its
     /// name since.
     ///

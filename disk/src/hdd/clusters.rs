@@ -5,6 +5,7 @@
 
 use super::extension;
 use super::header::{DIRTY, HdsHeader, InUse};
+use crate::check::{Contents, Mark};
 use crate::engine::{Blocks, Entry, Layout, PER_PAGE, PageAt, Use};
 use crate::file::ImageFile;
 use crate::vmdk::SECTOR;
@@ -111,5 +112,20 @@ impl Layout for Clusters {
     fn finish(&self, file: &ImageFile) -> Result<()> {
         // Not `v2.1`, which says that an extension is up to date, and which ploop 1.15 takes for an image in use.
         file.write_all_at(&[0; 4], IN_USE)
+    }
+
+    /// An extension holds clusters that the table does not name.
+    fn contents(&self) -> Contents {
+        match self.header.extension {
+            0 => Contents::Known,
+            _ => Contents::Mixed,
+        }
+    }
+
+    fn unclean(&self) -> Option<Mark> {
+        (self.header.in_use == InUse::Dirty).then_some(Mark {
+            at: IN_USE,
+            clean: 0,
+        })
     }
 }

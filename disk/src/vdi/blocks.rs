@@ -2,6 +2,7 @@
 //! count says which index comes next. The header itself is read in `header`.
 
 use super::header::{ALLOCATED_AT, Header};
+use crate::check::{Edit, Fault, Mend, Walk};
 use crate::engine::{Blocks, Entry, Layout, PageAt, Use};
 use crate::file::ImageFile;
 use crate::{Error, Result};
@@ -184,6 +185,10 @@ impl Layout for BlockMap {
         }
     }
 
+    fn absent(&self) -> u32 {
+        FREE
+    }
+
     fn zero(&self) -> Option<u32> {
         Some(ZERO)
     }
@@ -229,5 +234,24 @@ impl Layout for BlockMap {
             room.allocated.store(count, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// The header counts up to the last block: VirtualBox and QEMU put the next one behind that many.
+    fn inspect(&self, walk: &mut Walk<'_, '_>) -> Result<()> {
+        let behind = walk.end().saturating_sub(self.header.data) / self.header.stride();
+        let (Ok(count), said) = (u32::try_from(behind), self.header.allocated) else {
+            return Ok(());
+        };
+        if count == said {
+            return Ok(());
+        }
+        let at = ALLOCATED_AT as u64;
+        let detail = || format!("the header counts {said} blocks, the map ends behind {count}");
+        let edit = Edit::Word {
+            at,
+            old: said,
+            new: count,
+        };
+        walk.find(Fault::Counter, at, detail, Mend::Safe(edit))
     }
 }

@@ -4,8 +4,9 @@
 //! Source: libyal's VMDK documentation, "COWD and VMDK sparse extent data file"; QEMU's `block/vmdk.c`.
 
 use super::directory::Directory;
-use super::header::{FLAG_ZERO_GRAIN, SparseHeader};
-use super::{SECTOR, Shutdown, stream};
+use super::header::{FLAG_ZERO_GRAIN, NEWLINES, SparseHeader};
+use super::{SECTOR, Shutdown, inspect, stream};
+use crate::check::{Contents, Mark, Walk};
 use crate::engine::{Blocks, Entry, Layout, PageAt, Use};
 use crate::file::ImageFile;
 use crate::{Error, Result};
@@ -129,5 +130,27 @@ impl Layout for Grains {
         let sector = number * self.header.grain_size;
         let needed = ((self.sectors - sector) * SECTOR).min(self.unit());
         stream::read_grain(file, at, sector, needed as usize, grain)
+    }
+
+    fn contents(&self) -> Contents {
+        match self.header.is_stream() {
+            true => Contents::Mixed,
+            false => Contents::Known,
+        }
+    }
+
+    fn unclean(&self) -> Option<Mark> {
+        (self.header.shutdown == Shutdown::Unclean).then_some(Mark {
+            at: UNCLEAN,
+            clean: u32::from_le_bytes([0, NEWLINES[0], NEWLINES[1], NEWLINES[2]]),
+        })
+    }
+
+    fn inspect_packed(&self, file: &ImageFile, at: u64, number: u64) -> Result<()> {
+        stream::check_marker(file, at, number * self.header.grain_size, self.unit())
+    }
+
+    fn inspect(&self, walk: &mut Walk<'_, '_>) -> Result<()> {
+        inspect::second_copy(self, &self.header, walk)
     }
 }

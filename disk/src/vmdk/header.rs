@@ -14,7 +14,7 @@ pub(crate) const GT_SECTORS: u64 = 4;
 pub(crate) const GRAIN_SECTORS: u64 = 128;
 
 const MAGIC: &[u8; 4] = b"KDMV";
-const NEWLINES: &[u8; 4] = b"\n \r\n";
+pub(super) const NEWLINES: &[u8; 4] = b"\n \r\n";
 const FLAG_NEWLINE: u32 = 1;
 const FLAG_REDUNDANT: u32 = 2;
 pub(crate) const FLAG_ZERO_GRAIN: u32 = 4;

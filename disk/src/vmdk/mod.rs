@@ -9,6 +9,7 @@ mod freeze;
 mod grains;
 mod head;
 mod header;
+mod inspect;
 mod open;
 mod parse;
 mod relink;

@@ -66,6 +66,28 @@ pub(super) fn with_footer(file: &ImageFile, header: SparseHeader) -> Result<Spar
     })
 }
 
+/// Whether the marker of the grain that starts at `sector` of the disk stands at byte `at`.
+pub(super) fn check_marker(file: &ImageFile, at: u64, sector: u64, grain: u64) -> Result<()> {
+    marker(file, at, sector, grain).map(drop)
+}
+
+/// Reads a grain's marker: the bytes of its packed form, which lie in the file.
+fn marker(file: &ImageFile, at: u64, sector: u64, grain: u64) -> Result<u64> {
+    let mut marker = [0; GRAIN_MARKER];
+    file.read_exact_at(&mut marker, at)?;
+    let (lba, len) = (le_u64(&marker, 0), u64::from(le_u32(&marker, 8)));
+    let bad = |what: String| Err(Error::malformed(what).at_path(file.path()).at_offset(at));
+    if lba != sector {
+        return bad(format!("marker of the grain at sector {lba}, not {sector}"));
+    }
+    let there = file.len().saturating_sub(at + GRAIN_MARKER as u64);
+    // What does not get smaller grows by little; QEMU's bound is the same.
+    if len == 0 || len > there || len > 2 * grain {
+        return bad(format!("packed grain of {len} bytes"));
+    }
+    Ok(len)
+}
+
 /// Reads the grain that starts at `sector` of the disk from byte `at` of the file. At least its first `needed` bytes
 /// must be there: the last grain may end with the disk.
 pub(super) fn read_grain(
@@ -75,19 +97,9 @@ pub(super) fn read_grain(
     needed: usize,
     grain: &mut [u8],
 ) -> Result<()> {
-    let mut marker = [0; GRAIN_MARKER];
-    file.read_exact_at(&mut marker, at)?;
-    let (lba, len) = (le_u64(&marker, 0), u64::from(le_u32(&marker, 8)));
-    let bad = |what: String| Err(Error::malformed(what).at_path(file.path()).at_offset(at));
-    if lba != sector {
-        return bad(format!("marker of the grain at sector {lba}, not {sector}"));
-    }
+    let len = marker(file, at, sector, grain.len() as u64)?;
     let start = at + GRAIN_MARKER as u64;
-    let there = file.len().saturating_sub(start);
-    // What does not get smaller grows by little; QEMU's bound is the same.
-    if len == 0 || len > there || len > 2 * grain.len() as u64 {
-        return bad(format!("packed grain of {len} bytes"));
-    }
+    let bad = |what: String| Err(Error::malformed(what).at_path(file.path()).at_offset(at));
     let mut packed = vec![0; len as usize];
     file.read_exact_at(&mut packed, start)?;
     let mut inflate = Decompress::new(true);

@@ -48,6 +48,8 @@ fn bar(progress: &Progress) -> ProgressBar {
         Phase::Write => "writing",
         Phase::Verify => "verifying",
         Phase::Convert => "converting",
+        Phase::Check => "checking",
+        Phase::Compare => "comparing",
         _ => "working",
     });
     bar

@@ -16,7 +16,7 @@ pub(super) use holes::{next_data, next_hole};
 pub(super) use imp::identity_in;
 pub(super) use imp::{
     allocated, clone_file, copy_range, create_dir, fsync_dir, is_mode, make_sparse, open_no_link,
-    private, set_access, symlink, sync_volume, write_all_at, zero,
+    private, set_access, symlink, sync_volume, try_alone, write_all_at, zero,
 };
 pub use imp::{identity, read_exact_at};
 #[cfg(windows)]

@@ -1,7 +1,7 @@
 //! Linux, macOS and other Unix systems.
 
 use super::super::{Access, Identity, IsLink};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -36,6 +36,15 @@ pub(in super::super) fn open_no_link(path: &Path, options: &mut OpenOptions) -> 
                 _ => error,
             }
         })
+}
+
+/// A record lock on the whole file: it collides with those that QEMU takes on single bytes.
+pub(in super::super) fn try_alone(file: &File) -> io::Result<()> {
+    let taken = rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive);
+    taken.map_err(|error| match error {
+        Errno::AGAIN | Errno::ACCESS => io::ErrorKind::WouldBlock.into(),
+        error => error.into(),
+    })
 }
 
 /// A file that is created is its user's alone.

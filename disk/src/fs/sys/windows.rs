@@ -1,7 +1,7 @@
 //! Windows.
 
 use super::super::{Access, Identity, IsLink};
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::windows::fs::{FileExt as _, OpenOptionsExt as _};
 use std::os::windows::io::AsRawHandle as _;
@@ -74,6 +74,14 @@ pub(in super::super) fn set_access(permissions: &mut Permissions, access: Access
 /// There are no permission bits.
 pub(in super::super) fn is_mode(_: &Permissions, _: u32) -> bool {
     false
+}
+
+/// Programs that have the file open for writing keep others out by themselves.
+pub(in super::super) fn try_alone(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        TryLockError::Error(error) => error,
+    })
 }
 
 pub(in super::super) fn symlink(target: &Path, link: &Path) -> io::Result<()> {

@@ -15,6 +15,11 @@ pub(crate) enum Disk {
     /// Show where each range of a disk lies: in which image of the chain, file and byte.
     #[command(after_help = "Example:\n  stratavm disk map head-3.vmdk --json")]
     Map(DiskImage),
+    /// Look for damage of an image and what it lies on, and mend it.
+    #[command(after_help = "Examples:
+  stratavm disk check head-3.vmdk
+  stratavm disk check head-3.vmdk --repair")]
+    Check(DiskCheck),
     /// Make an empty image, or an empty child of one.
     #[command(after_help = "Examples:
   stratavm disk create blank.raw --size '8 GiB'
@@ -30,6 +35,9 @@ pub(crate) struct DiskImage {
     /// Its format, where its name does not say: what a guest wrote never does.
     #[arg(long)]
     pub(crate) format: Option<ImageFormat>,
+    /// An image that it lies on, the base first, where images do not name them (VDI, .hds); may be given several times.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) on: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) names: Names,
 }
@@ -49,6 +57,19 @@ pub(crate) struct DiskInfo {
     /// Show all that it lies on too, each link checked; without it nothing that it names is opened.
     #[arg(long)]
     pub(crate) chain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiskCheck {
+    #[command(flatten)]
+    pub(crate) image: DiskImage,
+    /// Mend what can be mended without changing a byte of the disk: in the image alone, never in what it lies on.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Give up, too, what the tables name and the file does not hold: right after a crash, wrong for a copy that was cut
+    /// short.
+    #[arg(long, requires = "repair")]
+    pub(crate) drop_lost: bool,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +94,8 @@ pub(crate) enum ImageFormat {
     Raw,
     /// A VMDK of any kind
     Vmdk,
+    /// A VirtualBox disk
+    Vdi,
     /// A Parallels expanding image
     Hds,
     /// A Parallels bundle: a folder with a DiskDescriptor.xml

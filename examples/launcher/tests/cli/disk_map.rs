@@ -148,6 +148,6 @@ fn the_format_is_what_the_name_or_the_user_says_never_what_stands_in_the_file() 
     assert_eq!(
         home.fails(&["disk", "map", "guest.raw", "--format", "hds"])
             .kind,
-        "unsupported"
+        "malformed"
     );
 }

@@ -11,6 +11,7 @@ mod bench;
 mod controllers;
 mod damage;
 mod detached;
+mod disk_check;
 mod disk_map;
 mod disks;
 mod history;

@@ -1,6 +1,6 @@
 //! Opening the images of the `disk` commands: which format a file has, and what it may lead to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use stratavm::{Error, Result};
 use stratavm_disk::{Access, Below, Chain, Format, Gate, Named};
@@ -12,7 +12,22 @@ use crate::output::line;
 pub(super) fn open(args: &DiskImage, access: Access) -> Result<Chain> {
     let format = format(&args.image, args.format)?;
     let gate = gate(&args.image, &args.names)?;
-    Ok(Chain::open(&args.image, format, access, &gate)?)
+    if args.on.is_empty() {
+        return Ok(Chain::open(&args.image, format, access, &gate)?);
+    }
+    let below = below(args)?;
+    let given = below.iter().map(|(path, format)| (path.as_path(), *format));
+    let all: Vec<_> = given.chain([(args.image.as_path(), format)]).collect();
+    Ok(Chain::open_all(&all, access, &gate)?)
+}
+
+/// The images that the user says it lies on, the base first.
+pub(super) fn below(args: &DiskImage) -> Result<Vec<(PathBuf, Format)>> {
+    let formats = args
+        .on
+        .iter()
+        .map(|path| Ok((path.clone(), format(path, None)?)));
+    formats.collect()
 }
 
 /// The format that the user named, or that the file's name says. What stands in the file is never asked: a guest may
@@ -22,6 +37,7 @@ pub(super) fn format(path: &Path, named: Option<ImageFormat>) -> Result<Format> 
     let by_name = match extension.map(str::to_ascii_lowercase).as_deref() {
         Some("raw" | "img") => Some(ImageFormat::Raw),
         Some("vmdk") => Some(ImageFormat::Vmdk),
+        Some("vdi") => Some(ImageFormat::Vdi),
         Some("hds") => Some(ImageFormat::Hds),
         Some("hdd") => Some(ImageFormat::Hdd),
         _ if path.ends_with("DiskDescriptor.xml") => Some(ImageFormat::Hdd),
@@ -41,6 +57,7 @@ pub(super) fn format(path: &Path, named: Option<ImageFormat>) -> Result<Format> 
         ImageFormat::Raw => Format::Raw,
         // Which of the two it is stands in the file.
         ImageFormat::Vmdk => Format::VmdkSparse,
+        ImageFormat::Vdi => Format::Vdi,
         ImageFormat::Hds => Format::Hds,
         ImageFormat::Hdd => Format::Hdd,
     })
@@ -62,7 +79,7 @@ pub(super) fn gate(image: &Path, names: &Names) -> Result<Within> {
 pub(super) struct Within(Below);
 
 impl Gate for Within {
-    fn allow(&self, named: &Named<'_>) -> stratavm_disk::Result<std::path::PathBuf> {
+    fn allow(&self, named: &Named<'_>) -> stratavm_disk::Result<PathBuf> {
         self.0.allow(named).map_err(|error| match error.kind() {
             stratavm_disk::ErrorKind::Invalid => stratavm_disk::Error::new(
                 error.kind(),

@@ -1,5 +1,6 @@
 //! `disk`: images by hand, without a store. One module for each command; what they share is in `image`.
 
+mod check;
 mod create;
 mod image;
 mod info;
@@ -15,6 +16,7 @@ pub(crate) fn disk(context: &Context, command: &Disk) -> Result<Answer> {
     match command {
         Disk::Info(args) => info::info(args),
         Disk::Map(args) => map::map(context, args),
+        Disk::Check(args) => check::check(context, args),
         Disk::Create(args) => create::create(args),
     }
 }
