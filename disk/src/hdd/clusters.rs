@@ -9,7 +9,7 @@ use crate::check::{Contents, Mark};
 use crate::engine::{Blocks, Entry, Layout, PER_PAGE, PageAt, Use};
 use crate::file::ImageFile;
 use crate::vmdk::SECTOR;
-use crate::{Error, Result};
+use crate::{Error, Result, alloc};
 
 /// Bytes of the header that say whether a writer has the file open.
 const IN_USE: u64 = 44;
@@ -30,7 +30,8 @@ impl Clusters {
     ///
     /// # Errors
     /// `Unsupported` for an image amid a conversion and, for writing, for flags and extensions that are not known;
-    /// `Mismatch` for writing one that its last writer did not close.
+    /// `Mismatch` for writing one that its last writer did not close; `Malformed` for writing one whose clusters share a
+    /// place.
     pub(super) fn open(file: ImageFile, header: HdsHeader, used: Use) -> Result<Blocks<Clusters>> {
         check(&file, &header, used).map_err(|e| e.at_path(file.path()))?;
         Ok(Blocks::new(file, Clusters { header }, used))
@@ -60,9 +61,32 @@ fn check(file: &ImageFile, header: &HdsHeader, used: Use) -> Result<()> {
         let what = format!("writing to an image with flags {:#x}", header.flags);
         return Err(Error::unsupported(what).at_offset(FLAGS));
     }
-    match header.extension {
-        0 => Ok(()),
-        sector => extension::may_be_dropped(file, sector, header.cluster_sectors),
+    if header.extension != 0 {
+        extension::may_be_dropped(file, header.extension, header.cluster_sectors)?;
+    }
+    check_apart(file, header)
+}
+
+/// Refuses a table in which clusters share a place: what is written to one would change the other. Memory follows the
+/// clusters that are stored, 4 bytes each.
+fn check_apart(file: &ImageFile, header: &HdsHeader) -> Result<()> {
+    let mut places = Vec::new();
+    for entry in alloc::entries(file, HdsHeader::SIZE, header.entries.into()) {
+        let (_, place) = entry?;
+        if place != 0 {
+            places.push(place);
+        }
+    }
+    places.sort_unstable();
+    let cluster = u64::from(header.cluster_sectors) / header.entry_unit();
+    let shared = |pair: &&[u32]| matches!(**pair, [a, b] if u64::from(b - a) < cluster);
+    match places.windows(2).find(shared) {
+        Some(pair) => {
+            let at = u64::from(pair[0]) * header.entry_unit() * SECTOR;
+            let what = format!("two clusters share the place at byte {at}: check and repair it");
+            Err(Error::malformed(what).at_offset(HdsHeader::SIZE))
+        }
+        None => Ok(()),
     }
 }
 
