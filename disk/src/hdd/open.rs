@@ -5,7 +5,7 @@
 use super::clusters::Clusters;
 use super::{DiskDescriptor, Image, ImageKind, MAX_XML, Storage, header};
 use crate::chain::{Access, Chain, Identity, Link, MAX_DEPTH};
-use crate::engine::{Concat, Flat, Map, Use};
+use crate::engine::{Concat, Flat, Map};
 use crate::file::ImageFile;
 use crate::gate::{Gate, Named, Role};
 use crate::info::Format;
@@ -13,7 +13,7 @@ use crate::open::{self, Opened};
 use crate::vmdk::SECTOR;
 use crate::{Error, ErrorKind, Result, fs};
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use uuid::Uuid;
 
 /// The most files that are opened of one bundle: a disk of 2 TiB in pieces of 2 GiB, and a few snapshots.
@@ -43,8 +43,8 @@ pub(crate) fn open(path: &Path, access: Access, gate: &dyn Gate) -> Result<Vec<O
     members(&disk, leaf, file.path(), access, gate)
 }
 
-/// Opens the disk of a bundle as a snapshot shows it, the writable image's own snapshots and those of other branches.
-/// `path` is the bundle's folder or its descriptor, `snapshot` the GUID of an image in it.
+/// Opens the disk of a bundle as one of its snapshots shows it, whatever branch that is on. `path` is the bundle's folder
+/// or its descriptor, `snapshot` the GUID of an image in it.
 ///
 /// With [`Access::Write`] that image is written to, and whatever lies on it shows the change too: right only while a new
 /// bundle is being filled.
@@ -102,7 +102,12 @@ fn members(
         return Err(Error::limit(what).at_path(by));
     }
     chain.reverse();
-    let mut files = HashSet::new();
+    let mut members = Members {
+        disk,
+        by,
+        gate,
+        files: HashSet::new(),
+    };
     let mut parent = None;
     let mut opened = Vec::with_capacity(chain.len());
     for guid in chain {
@@ -110,22 +115,45 @@ fn members(
             true => access,
             false => Access::Read,
         };
-        let mut parts = Vec::with_capacity(disk.storages.len());
+        opened.push(members.open(guid, parent.replace(guid), access)?);
+    }
+    Ok(opened)
+}
+
+/// Opens images of one bundle.
+struct Members<'a> {
+    disk: &'a DiskDescriptor,
+    /// The descriptor's file, which names the others.
+    by: &'a Path,
+    gate: &'a dyn Gate,
+    /// Those that are open.
+    files: HashSet<fs::Identity>,
+}
+
+impl Members<'_> {
+    /// One image, in all storages.
+    fn open(&mut self, guid: Uuid, parent: Option<Uuid>, access: Access) -> Result<Opened> {
+        let mut parts = Vec::with_capacity(self.disk.storages.len());
         let mut first = None;
-        for storage in &disk.storages {
+        for storage in &self.disk.storages {
             let image = storage.images.iter().find(|image| image.guid == guid);
             let image = image.ok_or_else(|| {
-                Error::malformed(format!("a storage without image {{{guid}}}")).at_path(by)
+                Error::malformed(format!("a storage without image {{{guid}}}")).at_path(self.by)
             })?;
-            let (path, map) = part(storage, image, by, access, gate)?;
-            check_once(&*map, &mut files)?;
+            let path = self.gate.allow(&Named {
+                by: self.by,
+                name: &image.file,
+                role: Role::Extent,
+            })?;
+            let map = part(storage, image, &path, access)?;
+            self.check_once(&*map)?;
             first.get_or_insert((path, image.kind));
             parts.push(map);
         }
         let split = parts.len() > 1;
         let (path, kind) =
-            first.ok_or_else(|| Error::malformed("a disk without storages").at_path(by))?;
-        opened.push(Opened {
+            first.ok_or_else(|| Error::malformed("a disk without storages").at_path(self.by))?;
+        Ok(Opened {
             map: match (split, parts.pop()) {
                 (false, Some(only)) => only,
                 (_, last) => Box::new(Concat::new(parts.into_iter().chain(last).collect())?),
@@ -145,54 +173,31 @@ fn members(
                 uuid: Some(parent),
                 ..Link::default()
             }),
-        });
-        parent = Some(guid);
+        })
     }
-    Ok(opened)
+
+    /// Refuses a file that stands in two places of the disk: what is written to one would change the other.
+    fn check_once(&mut self, part: &dyn Map) -> Result<()> {
+        let mut found = Ok(());
+        part.files(&mut |file| match file.identity() {
+            Ok(identity) if !self.files.insert(identity) => {
+                let what = "it stands in the descriptor twice";
+                found = Err(Error::malformed(what).at_path(file.path()));
+            }
+            Ok(_) => {}
+            Err(error) => found = Err(error),
+        });
+        found
+    }
 }
 
-/// Refuses a file that stands in two places of the disk: what is written to one would change the other.
-fn check_once(part: &dyn Map, files: &mut HashSet<fs::Identity>) -> Result<()> {
-    let mut found = Ok(());
-    part.files(&mut |file| match file.identity() {
-        Ok(identity) if !files.insert(identity) => {
-            let what = "it stands in the descriptor twice";
-            found = Err(Error::malformed(what).at_path(file.path()));
-        }
-        Ok(_) => {}
-        Err(error) => found = Err(error),
-    });
-    found
-}
-
-/// Opens one file of a member, and checks that it is the storage's.
-fn part(
-    storage: &Storage,
-    image: &Image,
-    by: &Path,
-    access: Access,
-    gate: &dyn Gate,
-) -> Result<(PathBuf, Box<dyn Map>)> {
-    let path = gate.allow(&Named {
-        by,
-        name: &image.file,
-        role: Role::Extent,
-    })?;
-    let (file, used) = open::file(&path, access)?;
+/// Opens one file of an image, and checks that it is the storage's.
+fn part(storage: &Storage, image: &Image, path: &Path, access: Access) -> Result<Box<dyn Map>> {
+    let (file, used) = open::file(path, access)?;
     let sectors = storage.end - storage.start;
-    let map: Box<dyn Map> = match image.kind {
-        ImageKind::Plain => Box::new(Flat::new(file, 0, sectors * SECTOR, used)?),
-        ImageKind::Compressed => Box::new(clusters(file, storage, sectors, used)?),
-    };
-    Ok((path, map))
-}
-
-fn clusters(
-    file: ImageFile,
-    storage: &Storage,
-    sectors: u64,
-    used: Use,
-) -> Result<crate::engine::Blocks<Clusters>> {
+    if image.kind == ImageKind::Plain {
+        return Ok(Box::new(Flat::new(file, 0, sectors * SECTOR, used)?));
+    }
     let header = header::read(&file)?;
     for (what, said, has) in [
         ("sectors", sectors, header.sectors),
@@ -206,8 +211,8 @@ fn clusters(
             return Err(Error::mismatch(format!(
                 "the descriptor says {said} {what}, the header {has}"
             ))
-            .at_path(file.path()));
+            .at_path(path));
         }
     }
-    Clusters::open(file, header, used)
+    Ok(Box::new(Clusters::open(file, header, used)?))
 }
