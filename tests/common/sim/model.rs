@@ -20,6 +20,9 @@ pub(crate) const BLOCKS: usize = 16;
 /// What a disk holds: the pattern of each block.
 pub(crate) type Content = [u64; BLOCKS];
 
+/// In the place of a pattern: parts of two, since the guest was killed while it wrote one over the other.
+pub(crate) const MIXED: u64 = u64::MAX;
+
 /// Images that layers can be made of; image 0 is the blank one.
 pub(crate) const IMAGES: usize = 4;
 

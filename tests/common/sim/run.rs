@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use stratavm::ErrorKind;
 
 use super::layer::Head;
-use super::model::{Answer, Model, Op, Write};
+use super::model::{Answer, MIXED, Model, Op, Write};
 
 /// A run: its boots, and how it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -407,7 +407,13 @@ impl Model {
                 for written in 0..=writes.len() {
                     let mut cut = here.clone();
                     cut.write(&writes[..written]);
-                    found.push(cut.torn());
+                    found.push(cut.clone().torn());
+                    if let Some(write) = writes.get(written) {
+                        let mut half = write.clone();
+                        half.pattern = MIXED;
+                        cut.write(&[half]);
+                        found.push(cut.torn());
+                    }
                 }
                 if on.boot + 1 == session.boots.len() && session.end == End::Suspend {
                     here.write(writes);

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::model::{BLOCKS, Content};
+use super::model::{BLOCKS, Content, MIXED};
 
 /// Bytes of a grain: one block of the model.
 pub(crate) const GRAIN: usize = 64 << 10;
@@ -164,7 +164,7 @@ pub(crate) fn content(path: &Path) -> Result<Content> {
                 None => Some(flat(&path, &text, n as u64)?),
             };
             if let Some(bytes) = bytes {
-                *known = Some(pattern(&bytes).map_err(|why| at(&path, format!("{n}: {why}")))?);
+                *known = Some(pattern(&bytes).unwrap_or(MIXED));
             }
         }
         let Some(parent) = value(&text, "parentFileNameHint") else {
