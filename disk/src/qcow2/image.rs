@@ -2,7 +2,7 @@
 //! caller and the file without it, compressed clusters aside.
 //!
 //! What imago prepares stays with the [`Room`] until it is linked or dropped, and locks one L2 table meanwhile. So room
-//! is taken one at a time, and a compressed cluster that is partly overwritten is unpacked before.
+//! is taken one at a time, and compressed clusters that are overwritten in part are unpacked before.
 
 use super::header::Header;
 use super::storage::Shown;
@@ -11,6 +11,7 @@ use crate::file::ImageFile;
 use crate::{Durability, Error, Result};
 use imago::format::drivers::FormatDriverInstance as _;
 use imago::{FormatAccess, ShallowMapping};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,9 +30,16 @@ pub(super) struct Image {
     begun: AtomicBool,
     /// Room was given back that the tables in the file still name.
     freed: AtomicBool,
-    /// The cluster that was unpacked last: its first byte on the disk, and its data.
-    unpacked: Mutex<Option<(u64, Vec<u8>)>>,
+    unpacked: Mutex<VecDeque<Unpacked>>,
 }
+
+/// A cluster that was unpacked: its first byte on the disk, and its data.
+type Unpacked = (u64, Vec<u8>);
+
+/// Unpacked clusters that are kept: the first and the last one of a range that is overwritten in part.
+const KEPT: usize = 2;
+/// Bytes of zeros that are written at a time.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl Image {
     pub(super) fn open(shown: Shown, header: Header, used: Use) -> Result<Image> {
@@ -43,7 +51,7 @@ impl Image {
             used,
             begun: AtomicBool::new(false),
             freed: AtomicBool::new(false),
-            unpacked: Mutex::new(None),
+            unpacked: Mutex::default(),
         })
     }
 
@@ -86,15 +94,22 @@ impl Image {
         }
     }
 
-    fn unpacked(&self) -> MutexGuard<'_, Option<(u64, Vec<u8>)>> {
+    fn unpacked(&self) -> MutexGuard<'_, VecDeque<Unpacked>> {
         self.unpacked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Unpacks the cluster that starts at `first` and keeps it.
-    fn keep(&self, first: u64) -> Result<()> {
+    /// The cluster that starts at `first`, unpacked if it is not kept already, and kept.
+    fn keep(&self, first: u64, see: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let mut kept = self.unpacked();
+        if let Some((_, data)) = kept.iter().find(|(start, _)| *start == first) {
+            see(data);
+            return Ok(());
+        }
         let mut data = vec![0; self.header.cluster() as usize];
         self.unpack_one(first, &mut data)?;
-        *self.unpacked() = Some((first, data));
+        see(&data);
+        kept.truncate(KEPT - 1);
+        kept.push_front((first, data));
         Ok(())
     }
 
@@ -121,9 +136,15 @@ impl Image {
             .at_offset(range.start));
         }
         let there = file.len().min(range.end);
-        if range.start < there {
+        let mut at = range.start;
+        if at < there {
             order.before_reuse(file)?;
-            file.zero(range.start, there - range.start)?;
+        }
+        // Not a hole: it is filled at once.
+        while at < there {
+            let part = ZEROS.len().min((there - at) as usize);
+            file.write_all_at(&ZEROS[..part], at)?;
+            at += part as u64;
         }
         Ok(())
     }
@@ -162,14 +183,9 @@ impl Map for Image {
             if take as u64 == cluster {
                 self.unpack_one(at, part)?;
             } else {
-                let kept = |found: &Option<(u64, _)>| found.as_ref().is_some_and(|f| f.0 == first);
-                if !kept(&self.unpacked()) {
-                    self.keep(first)?;
-                }
-                match &*self.unpacked() {
-                    Some((_, data)) => part.copy_from_slice(&data[within..within + take]),
-                    None => return Err(Error::invalid("no cluster was kept").at_offset(at)),
-                }
+                self.keep(first, &mut |data| {
+                    part.copy_from_slice(&data[within..within + take]);
+                })?;
             }
             done += take;
         }
@@ -202,13 +218,15 @@ impl Allocate for Image {
     }
 
     fn allocate(&self, offset: u64, len: u64) -> Result<Room<'_>> {
-        let packed = matches!(self.map(offset, 1)?.place, Place::Packed);
-        let end = match packed {
-            true => self.unit(offset).end,
-            false => self.unit(offset + len - 1).end,
-        };
-        if packed {
-            self.keep(offset)?;
+        let end = self.unit(offset + len - 1).end;
+        // Only there can a cluster be overwritten in part.
+        let ends = [offset, self.unit(end - 1).start];
+        let mut packed = false;
+        for at in ends {
+            if matches!(self.map(at, 1)?.place, Place::Packed) {
+                self.keep(at, &mut |_| {})?;
+                packed = true;
+            }
         }
         self.before_table(offset)?;
         let prepared = self.tables.prepare_data_mapping(offset, end - offset, true);
@@ -224,7 +242,7 @@ impl Allocate for Image {
             self.tables.commit_data_mapping(prepared).map_err(error)?;
             if packed {
                 self.freed.store(true, Ordering::Release);
-                *self.unpacked() = None;
+                self.unpacked().clear();
             }
             Ok(())
         };
@@ -267,7 +285,7 @@ impl Allocate for Image {
             self.freed.store(true, Ordering::Release);
             at += len;
         }
-        *self.unpacked() = None;
+        self.unpacked().clear();
         let full = self.shown.order()?.is_full();
         if full {
             self.flush(Durability::Synced)?;

@@ -18,6 +18,7 @@ use std::ops::Range;
 
 /// L1 entries that are kept before the image has to be flushed.
 const MOST_ROOTS: usize = 64;
+const SECTOR: usize = 512;
 /// Where the header has the place and size of the refcount table.
 const COUNTS_FIELDS: Range<usize> = 48..60;
 
@@ -138,7 +139,7 @@ impl Order {
         }
         self.step(file, Step::Roots)?;
         while let Some((at, entry)) = self.roots.first_key_value() {
-            file.write_all_at(&entry.to_be_bytes(), *at)?;
+            put(file, &entry.to_be_bytes(), *at)?;
             self.tables.insert(entry & tables::PLACE);
             self.roots.pop_first();
         }
@@ -158,7 +159,7 @@ impl Order {
         self.count(file, block)?;
         self.last = Step::Data;
         self.step(file, Step::Counts)?;
-        file.write_all_at(&block.to_be_bytes(), at)?;
+        put(file, &block.to_be_bytes(), at)?;
         self.blocks.insert(block);
         Ok(())
     }
@@ -209,7 +210,7 @@ impl Order {
         self.blocks = tables::refcount_blocks(file, &self.header, counts.clone())?;
         self.last = Step::Data;
         self.step(file, Step::Counts)?;
-        file.write_all_at(fields, COUNTS_FIELDS.start as u64)?;
+        put(file, fields, COUNTS_FIELDS.start as u64)?;
         self.counts = counts;
         Ok(())
     }
@@ -219,4 +220,17 @@ fn read_word(file: &ImageFile, at: u64) -> Result<u64> {
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, at)?;
     Ok(u64::from_be_bytes(bytes))
+}
+
+/// Changes bytes of one sector, and writes the whole of it: no disk and no kernel tears one apart.
+fn put(file: &ImageFile, bytes: &[u8], at: u64) -> Result<()> {
+    let mut sector = [0; SECTOR];
+    let within = (at % SECTOR as u64) as usize;
+    let start = at - within as u64;
+    file.read_at(&mut sector, start)?;
+    match sector.get_mut(within..within + bytes.len()) {
+        Some(part) => part.copy_from_slice(bytes),
+        None => return Err(Error::invalid("a change of two sectors").at_offset(at)),
+    }
+    file.write_all_at(&sector, start)
 }
