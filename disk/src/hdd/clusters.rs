@@ -83,7 +83,9 @@ fn check_apart(file: &ImageFile, header: &HdsHeader) -> Result<()> {
     match places.windows(2).find(shared) {
         Some(pair) => {
             let at = u64::from(pair[0]) * header.entry_unit() * SECTOR;
-            let what = format!("two clusters share the place at byte {at}: check and repair it");
+            let what = format!(
+                "two clusters share the place at byte {at}: flatten what it shows into a new image"
+            );
             Err(Error::malformed(what).at_offset(HdsHeader::SIZE))
         }
         None => Ok(()),
