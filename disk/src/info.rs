@@ -302,15 +302,11 @@ fn sparse(file: &ImageFile) -> Result<ImageInfo> {
     let header = vmdk::read_header(file)?;
     let mut info = of(file, Format::VmdkSparse, bytes(header.capacity)?);
     // An extent of a split image has no descriptor of its own.
-    if header.descriptor_offset != 0 {
+    if vmdk::has_descriptor(file, &header)? {
         let head = vmdk::Head::read(file)?;
-        if head.descriptor.sectors() != header.capacity {
-            return Err(Error::mismatch(format!(
-                "descriptor says {} sectors, header {}",
-                head.descriptor.sectors(),
-                header.capacity
-            )));
-        }
+        let sectors = head.descriptor.sectors();
+        header.check_sectors(sectors)?;
+        info.size = bytes(sectors)?;
         info.vmdk = Some(vmdk_info(&head.descriptor, header.shutdown));
     }
     Ok(info)

@@ -41,13 +41,7 @@ impl Grains {
     }
 
     fn read(file: &ImageFile, header: SparseHeader, sectors: u64, used: Use) -> Result<Grains> {
-        let whole = sectors.next_multiple_of(header.grain_size);
-        if header.capacity != sectors && header.capacity != whole {
-            return Err(Error::mismatch(format!(
-                "the descriptor says {sectors} sectors, the header {}",
-                header.capacity
-            )));
-        }
+        header.check_sectors(sectors)?;
         if used == Use::Write && header.is_stream() {
             return Err(Error::unsupported(
                 "a streamOptimized image cannot be written to: convert it into another one first",

@@ -39,6 +39,13 @@ impl Head {
     }
 }
 
+/// Whether a sparse file has a descriptor inside. Extents that QEMU makes have the room for one, and nothing in it.
+pub(crate) fn has_descriptor(file: &ImageFile, header: &SparseHeader) -> Result<bool> {
+    let mut first = [0];
+    file.read_at(&mut first, header.descriptor_offset * SECTOR)?;
+    Ok(header.descriptor_offset != 0 && first != [0])
+}
+
 /// Reads a header and checks that its directories lie in the file.
 pub(crate) fn read_header(file: &ImageFile) -> Result<SparseHeader> {
     let mut bytes = [0; 512];

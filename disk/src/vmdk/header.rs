@@ -116,6 +116,22 @@ impl SparseHeader {
         self.flags & (FLAG_COMPRESSED | FLAG_MARKERS) != 0
     }
 
+    /// Refuses a size that the descriptor says and the header does not. The header of some writers counts up to the end
+    /// of the last grain; the disk ends where the descriptor says.
+    ///
+    /// # Errors
+    /// `Mismatch`.
+    pub(crate) fn check_sectors(&self, sectors: u64) -> Result<()> {
+        let whole = sectors.next_multiple_of(self.grain_size);
+        match self.capacity == sectors || self.capacity == whole {
+            true => Ok(()),
+            false => Err(Error::mismatch(format!(
+                "the descriptor says {sectors} sectors, the header {}",
+                self.capacity
+            ))),
+        }
+    }
+
     /// Sectors of the file once every grain is written.
     pub(crate) fn grown(&self) -> u64 {
         let grains = self.capacity.div_ceil(self.grain_size);

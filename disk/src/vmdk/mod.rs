@@ -24,7 +24,9 @@ pub(crate) use flat::render_flat;
 pub use flat::{FlatDiskSpec, FlatExtent, FlatKind, FlatSpec};
 pub use freeze::renew_cid;
 pub(crate) use grains::Grains;
-pub(crate) use head::{Head, MAX_DESCRIPTOR, read_header, read_text, read_text_descriptor};
+pub(crate) use head::{
+    Head, MAX_DESCRIPTOR, has_descriptor, read_header, read_text, read_text_descriptor,
+};
 pub(crate) use header::FLAG_ZERO_GRAIN;
 pub use header::{Shutdown, SparseHeader};
 pub(crate) use open::open;

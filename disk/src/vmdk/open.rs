@@ -13,6 +13,9 @@ use crate::open::{self, Opened};
 use crate::{Error, Result};
 use std::path::Path;
 
+/// The most extents that are opened: 8 TiB in pieces of 2 GiB.
+const MAX_EXTENTS: usize = 4096;
+
 /// Opens the image whose descriptor is at `path`, inside a sparse file or as a text.
 pub(crate) fn open(path: &Path, access: Access, gate: &dyn Gate) -> Result<Opened> {
     let (file, used) = open::file(path, access)?;
@@ -30,6 +33,12 @@ pub(crate) fn open(path: &Path, access: Access, gate: &dyn Gate) -> Result<Opene
         }
         false => {
             let descriptor = read_text_descriptor(&file)?;
+            if descriptor.extents.len() > MAX_EXTENTS {
+                return Err(Error::limit(format!(
+                    "{} extents, more than {MAX_EXTENTS}",
+                    descriptor.extents.len()
+                )));
+            }
             let parts: Result<Vec<_>> = descriptor
                 .extents
                 .iter()
