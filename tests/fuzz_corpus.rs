@@ -10,6 +10,7 @@ use stratavm::image::ImageMeta;
 use stratavm::machine::record::Record;
 use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
 use stratavm_disk::vmdk::{Descriptor, SparseHeader};
+use stratavm_disk::{Access, Below, Chain, probe};
 
 fn every_seed(target: &str, accepts: impl Fn(&[u8], &Path) -> Result<(), String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,6 +27,17 @@ fn every_seed(target: &str, accepts: impl Fn(&[u8], &Path) -> Result<(), String>
     assert!(seeds > 0, "no seed in {}", folder.display());
 }
 
+/// Opens an image that is in a file of this name, and reads all of it.
+fn reads(bytes: &[u8], name: &str) -> stratavm_disk::Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let (format, gate) = (probe(&path)?, Below::beside(&path)?);
+    let chain = Chain::open(&path, format, Access::Read, &gate)?;
+    let mut all = vec![0; usize::try_from(chain.size()).unwrap()];
+    chain.read_at(&mut all, 0)
+}
+
 #[test]
 fn disk_seeds_are_accepted() {
     every_seed("vmdk_descriptor", |bytes, path| {
@@ -37,6 +49,9 @@ fn disk_seeds_are_accepted() {
         SparseHeader::parse(bytes, path)
             .map(drop)
             .map_err(|error| error.to_string())
+    });
+    every_seed("vmdk_data", |bytes, _| {
+        reads(bytes, "image.vmdk").map_err(|error| error.to_string())
     });
     every_seed("hdd_descriptor", |bytes, path| {
         DiskDescriptor::parse(bytes, path)

@@ -7,7 +7,9 @@ use stratavm::VmSpec;
 use stratavm::spec::Faults;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     check(VmSpec::from_toml(text, "spec.toml"));
     check(VmSpec::from_json(text, "spec.json"));
 });

@@ -1,0 +1,65 @@
+//! What the targets of image formats share: bytes become a file, which is opened, mapped, read and written to as its
+//! format says. No panic, bounded memory, and an end.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use stratavm_disk::{Access, Below, Chain, Durability, Error, Format};
+
+/// Ranges that are looked at: a small image can map a large disk.
+const RANGES: usize = 1000;
+
+/// Takes `data` for an image of this format, in a file of this name.
+///
+/// # Panics
+/// Where the machine has no room for the file.
+pub fn image(data: &[u8], name: &str, format: Format) {
+    let folder = folder().expect("a folder");
+    let path = folder.path().join(name);
+    fs::write(&path, data).expect("a file");
+    // What they answer is for the tests; here they only have to answer.
+    drop(look(&path, format));
+    drop(change(&path, format));
+}
+
+/// A folder in memory where the system has one: some images are flushed again and again.
+fn folder() -> std::io::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    }
+}
+
+fn look(path: &Path, format: Format) -> Result<(), Error> {
+    let chain = Chain::open(path, format, Access::Read, &Below::beside(path)?)?;
+    let mut left = RANGES;
+    let mut bytes = vec![0; 100_000];
+    chain.map(0, chain.size(), &mut |_| {
+        left -= 1;
+        match left {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    })?;
+    for part in 0..4 {
+        let end = chain.size() / 4 * (part + 1);
+        let len = bytes.len().min(usize::try_from(end).unwrap_or(usize::MAX));
+        // A damaged part must not keep the others from being looked at.
+        drop(chain.read_at(&mut bytes[..len], end - len as u64));
+    }
+    Ok(())
+}
+
+fn change(path: &Path, format: Format) -> Result<(), Error> {
+    let chain = Chain::open(path, format, Access::Write, &Below::beside(path)?)?;
+    let (size, piece) = (chain.size(), [0x5a; 3000]);
+    for at in [0, size / 2, size.saturating_sub(3000)] {
+        let len = piece
+            .len()
+            .min(usize::try_from(size - at).unwrap_or(usize::MAX));
+        chain.write_at(&piece[..len], at)?;
+    }
+    chain.zero(size / 3, (size - size / 3).min(200_000))?;
+    chain.close(Durability::Unsynced)
+}
