@@ -40,10 +40,7 @@ impl ImageSpec {
                 .iter()
                 .fold(0, |n: u64, e| n.saturating_add(e.sectors)),
             ImageSpec::VmdkSparse(s) => s.sectors,
-            ImageSpec::VmdkSplit(s) => s
-                .extents
-                .iter()
-                .fold(0, |n: u64, e| n.saturating_add(e.sectors)),
+            ImageSpec::VmdkSplit(s) => s.sectors(),
             ImageSpec::VmdkExtent(s) => s.sectors,
             ImageSpec::Hds(s) => s.sectors,
             ImageSpec::Vdi(s) => s.sectors,

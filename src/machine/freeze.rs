@@ -3,7 +3,10 @@
 //! VirtualBox does not change the content id of a head that a guest wrote to, and VMware refuses a
 //! child whose parent's id is stale. So every frozen head gets a fresh id of its own first.
 
-use stratavm_disk::Durability;
+use std::path::Path;
+
+use stratavm_disk::vmdk::{Origin, relink, renew_cid};
+use stratavm_disk::{Durability, ErrorKind as DiskErrorKind, Identity, ImageSpec};
 
 use super::files::Files;
 use super::record::Record;
@@ -42,13 +45,50 @@ impl Files<'_> {
         }
         if let Some(path) = linked {
             let cid = record.identity().frozen_cid(disk, delta.generation);
-            stratavm_disk::vmdk::renew_cid(path, cid, Durability::Synced)?;
+            match renew_cid(path, cid, Durability::Synced) {
+                Err(error) if error.kind() == DiskErrorKind::Mismatch => {
+                    self.take_over(record, disk, delta, image, path)?;
+                }
+                renewed => renewed?,
+            }
         }
         // The head of a layer that discards was made without its name being synced.
         match paths.first().and_then(|path| path.parent()) {
             Some(folder) => crate::store::sync_dir(folder),
             None => Ok(()),
         }
+    }
+
+    /// Gives a head that a product has made anew, with links of its own style alone, those of its place in the chain. It
+    /// must say that it lies on the image that the record has below it.
+    fn take_over(
+        &self,
+        record: &Record,
+        disk: &DiskName,
+        delta: DeltaId,
+        image: &ImageDigest,
+        path: &Path,
+    ) -> Result<()> {
+        let mut histories = record.histories();
+        let history = histories.find(|(name, _)| DiskName::from((*name).clone()) == *disk);
+        let stacked = history.and_then(|(_, history)| history.stacked().find(|s| s.delta == delta));
+        let parent = stacked.and_then(|s| s.parent).map(|p| p.generation);
+        let layout = self.layout(record, disk.clone(), delta.family);
+        let files = layout.new_head(&self.image(image)?, parent, delta.into())?;
+        for (file, spec) in files.new_images().filter(|(file, _)| *file == path) {
+            let mut spec = spec.clone();
+            let (cid, parent) = match &mut spec {
+                ImageSpec::VmdkSparse(spec) => (&mut spec.cid, &spec.parent),
+                ImageSpec::VmdkSplit(spec) => (&mut spec.cid, &spec.parent),
+                _ => continue,
+            };
+            *cid = record.identity().frozen_cid(disk, delta.generation);
+            let mut below = Identity::default();
+            below.cid = parent.as_ref().map(|parent| parent.cid);
+            below.uuid = parent.as_ref().map(|parent| parent.uuid);
+            relink(file, &spec, &Origin::Product(below), Durability::Synced)?;
+        }
+        Ok(())
     }
 
     /// Takes the permission to write from the newest frozen deltas. Done after the record was saved:

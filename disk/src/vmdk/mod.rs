@@ -30,7 +30,7 @@ pub(crate) use head::{
 pub(crate) use header::FLAG_ZERO_GRAIN;
 pub use header::{Shutdown, SparseHeader};
 pub(crate) use open::open;
-pub use relink::relink;
+pub use relink::{Origin, relink};
 pub use split::{
     ExtentSpec, MAX_EXTENT_SECTORS, SparseExtent, SplitSpec, check_extent_sectors, check_split,
     extent_sectors_for, split_extents,

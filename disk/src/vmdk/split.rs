@@ -58,6 +58,15 @@ pub struct ExtentSpec {
     pub patches: Vec<Patch>,
 }
 
+impl SplitSpec {
+    /// Sum of all extents in sectors.
+    pub(crate) fn sectors(&self) -> u64 {
+        self.extents
+            .iter()
+            .fold(0, |sum, e| sum.saturating_add(e.sectors))
+    }
+}
+
 impl SparseSpec {
     /// The same image in extents of `extent_sectors` (the last as long as it is): names and specs of the extents in disk
     /// order, and last that of the descriptor, under the image's own name.
@@ -182,20 +191,25 @@ fn check_extent(sectors: u64) -> Result<()> {
 pub fn check_split(descriptor: &Path, extents: &[SparseExtent]) -> Result<()> {
     let look = || {
         let found = super::read_text_descriptor(&ImageFile::open(descriptor)?)?;
-        let same = |(found, want): (&Extent, &SparseExtent)| {
-            found.kind == ExtentKind::Sparse
-                && found.sectors == want.sectors
-                && found.file.as_deref() == Some(want.file.as_str())
-        };
-        let all = found.extents.len() == extents.len();
-        if !all || !found.extents.iter().zip(extents).all(same) {
-            return Err(Error::mismatch(
-                "the descriptor names other extents than its own",
-            ));
-        }
-        Ok(())
+        check_extents(&found, extents)
     };
     look().map_err(|e| e.at_path(descriptor).during("check split VMDK"))
+}
+
+/// Refuses a descriptor that names other sparse extents.
+pub(super) fn check_extents(found: &Descriptor, extents: &[SparseExtent]) -> Result<()> {
+    let same = |(found, want): (&Extent, &SparseExtent)| {
+        found.kind == ExtentKind::Sparse
+            && found.sectors == want.sectors
+            && found.file.as_deref() == Some(want.file.as_str())
+    };
+    let all = found.extents.len() == extents.len();
+    match all && found.extents.iter().zip(extents).all(same) {
+        true => Ok(()),
+        false => Err(Error::mismatch(
+            "the descriptor names other extents than its own",
+        )),
+    }
 }
 
 /// Bytes of an extent once every grain is written.

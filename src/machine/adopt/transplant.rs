@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use stratavm_disk::fs as layer_fs;
+use stratavm_disk::vmdk::{Origin, relink};
 use stratavm_disk::{Ctx, Durability, ImageSpec, write_atomic};
 use uuid::Uuid;
 
@@ -276,18 +277,17 @@ impl Files<'_> {
                     .is_some_and(|head| head.generation == delta.generation);
                 let frozen = new.identity().frozen_cid(&disk, delta.generation);
                 for (path, spec) in layout.new_head(&image, parent, delta.into())?.new_images() {
-                    match spec.clone() {
-                        ImageSpec::VmdkSparse(mut spec) => {
-                            spec.cid = if is_head { spec.cid } else { frozen };
-                            stratavm_disk::vmdk::relink(path, &spec, Durability::Synced)?;
-                        }
-                        ImageSpec::VmdkSplit(mut spec) => {
-                            spec.cid = if is_head { spec.cid } else { frozen };
-                            rewrite(path, &ImageSpec::VmdkSplit(spec))?;
-                        }
+                    let mut spec = spec.clone();
+                    let cid = match &mut spec {
+                        ImageSpec::VmdkSparse(spec) => &mut spec.cid,
+                        ImageSpec::VmdkSplit(spec) => &mut spec.cid,
                         // These carry no links.
-                        _ => {}
+                        _ => continue,
+                    };
+                    if !is_head {
+                        *cid = frozen;
                     }
+                    relink(path, &spec, &Origin::Copy, Durability::Synced)?;
                 }
             }
         }
@@ -334,17 +334,6 @@ impl Files<'_> {
         }
         Ok(())
     }
-}
-
-/// Replaces a text descriptor.
-fn rewrite(path: &Path, spec: &ImageSpec) -> Result<()> {
-    let content = stratavm_disk::image_bytes(spec)?;
-    let text: Vec<u8> = content
-        .pieces
-        .into_iter()
-        .flat_map(|(_, bytes)| bytes)
-        .collect();
-    Ok(write_atomic(path, &text, Durability::Synced)?)
 }
 
 fn folders(path: &Path) -> Result<Vec<PathBuf>> {
