@@ -92,7 +92,7 @@ impl Chain {
         .map(drop)
     }
 
-    pub(super) fn shared(&self) -> RwLockReadGuard<'_, ()> {
+    pub(crate) fn shared(&self) -> RwLockReadGuard<'_, ()> {
         self.places.read().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -20,6 +20,11 @@ pub(crate) enum Disk {
   stratavm disk check head-3.vmdk
   stratavm disk check head-3.vmdk --repair")]
     Check(DiskCheck),
+    /// Tell whether two disks hold the same, whatever their formats.
+    #[command(after_help = "Examples:
+  stratavm disk compare golden.raw head-3.vmdk
+  stratavm disk compare old.vdi new.hdd --strict")]
+    Compare(DiskCompare),
     /// Make an empty image, or an empty child of one.
     #[command(after_help = "Examples:
   stratavm disk create blank.raw --size '8 GiB'
@@ -73,6 +78,31 @@ pub(crate) struct DiskCheck {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DiskCompare {
+    /// The one.
+    pub(crate) a: PathBuf,
+    /// The other.
+    pub(crate) b: PathBuf,
+    /// The format of the one, where its name does not say.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format_a: Option<ImageFormat>,
+    /// The format of the other.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format_b: Option<ImageFormat>,
+    /// An image that the one lies on, the base first, where images do not name them; may be given several times.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) on_a: Vec<PathBuf>,
+    /// The same for the other.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) on_b: Vec<PathBuf>,
+    /// Disks of different sizes differ, even if what only one has is zeros.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) names: Names,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DiskCreate {
     /// The file to make; it must not exist.
     pub(crate) file: PathBuf,
@@ -96,6 +126,8 @@ pub(crate) enum ImageFormat {
     Vmdk,
     /// A VirtualBox disk
     Vdi,
+    /// A qcow2 image
+    Qcow2,
     /// A Parallels expanding image
     Hds,
     /// A Parallels bundle: a folder with a DiskDescriptor.xml

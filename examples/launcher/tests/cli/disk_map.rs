@@ -151,3 +151,32 @@ fn the_format_is_what_the_name_or_the_user_says_never_what_stands_in_the_file() 
         "malformed"
     );
 }
+
+#[test]
+fn disks_are_compared_across_formats() {
+    let home = Home::new();
+    let mut bytes = vec![0; 8 << 20];
+    bytes[5_000_000] = 1;
+    home.file("a.raw", &bytes);
+    for file in ["b.vmdk", "c.hds"] {
+        home.ok("disk-create", &["disk", "create", file, "--size", "8 MiB"]);
+    }
+    let same = home.ok("disk-compare", &["disk", "compare", "b.vmdk", "c.hds"]);
+    assert_eq!(same["equal"], true);
+    let other = home.answer("disk-compare", 1, &["disk", "compare", "a.raw", "b.vmdk"]);
+    assert_eq!(other["first-difference"], 5_000_000);
+    home.file("d.raw", [0; 512]);
+    home.ok("disk-compare", &["disk", "compare", "d.raw", "b.vmdk"]);
+    let strict = home.answer(
+        "disk-compare",
+        1,
+        &["disk", "compare", "d.raw", "b.vmdk", "--strict"],
+    );
+    assert!(strict["first-difference"].is_null());
+    let text = crate::bench::text(&home.run(&["disk", "compare", "a.raw", "c.hds"]).stdout);
+    assert!(text.contains("first at byte 5000000"), "{text}");
+    assert_eq!(
+        home.fails(&["disk", "compare", "a.raw", "x.raw"]).kind,
+        "not-found"
+    );
+}

@@ -20,7 +20,7 @@ pub(super) fn check(context: &Context, args: &DiskCheck) -> Result<Answer> {
     };
     let options = CheckOptions::default()
         .repair(repair)
-        .below(image::below(&args.image)?);
+        .below(image::below(&args.image.on)?);
     let checked = stratavm_disk::check(path, format, &gate, &options, context.cancellable())?;
     let mut text = String::new();
     for finding in &checked.repaired {

@@ -10,21 +10,31 @@ use crate::output::line;
 
 /// Opens an image with all that it lies on.
 pub(super) fn open(args: &DiskImage, access: Access) -> Result<Chain> {
-    let format = format(&args.image, args.format)?;
-    let gate = gate(&args.image, &args.names)?;
-    if args.on.is_empty() {
-        return Ok(Chain::open(&args.image, format, access, &gate)?);
+    open_as(&args.image, args.format, &args.on, &args.names, access)
+}
+
+/// Opens an image with all that it lies on: `on` if it is given, else what the images name.
+pub(super) fn open_as(
+    image: &Path,
+    named: Option<ImageFormat>,
+    on: &[PathBuf],
+    names: &Names,
+    access: Access,
+) -> Result<Chain> {
+    let format = format(image, named)?;
+    let gate = gate(image, names)?;
+    if on.is_empty() {
+        return Ok(Chain::open(image, format, access, &gate)?);
     }
-    let below = below(args)?;
+    let below = below(on)?;
     let given = below.iter().map(|(path, format)| (path.as_path(), *format));
-    let all: Vec<_> = given.chain([(args.image.as_path(), format)]).collect();
+    let all: Vec<_> = given.chain([(image, format)]).collect();
     Ok(Chain::open_all(&all, access, &gate)?)
 }
 
 /// The images that the user says it lies on, the base first.
-pub(super) fn below(args: &DiskImage) -> Result<Vec<(PathBuf, Format)>> {
-    let formats = args
-        .on
+pub(super) fn below(on: &[PathBuf]) -> Result<Vec<(PathBuf, Format)>> {
+    let formats = on
         .iter()
         .map(|path| Ok((path.clone(), format(path, None)?)));
     formats.collect()
@@ -38,6 +48,7 @@ pub(super) fn format(path: &Path, named: Option<ImageFormat>) -> Result<Format> 
         Some("raw" | "img") => Some(ImageFormat::Raw),
         Some("vmdk") => Some(ImageFormat::Vmdk),
         Some("vdi") => Some(ImageFormat::Vdi),
+        Some("qcow2") => Some(ImageFormat::Qcow2),
         Some("hds") => Some(ImageFormat::Hds),
         Some("hdd") => Some(ImageFormat::Hdd),
         _ if path.ends_with("DiskDescriptor.xml") => Some(ImageFormat::Hdd),
@@ -58,6 +69,7 @@ pub(super) fn format(path: &Path, named: Option<ImageFormat>) -> Result<Format> 
         // Which of the two it is stands in the file.
         ImageFormat::Vmdk => Format::VmdkSparse,
         ImageFormat::Vdi => Format::Vdi,
+        ImageFormat::Qcow2 => Format::Qcow2,
         ImageFormat::Hds => Format::Hds,
         ImageFormat::Hdd => Format::Hdd,
     })

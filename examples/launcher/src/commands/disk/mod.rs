@@ -1,6 +1,7 @@
 //! `disk`: images by hand, without a store. One module for each command; what they share is in `image`.
 
 mod check;
+mod compare;
 mod create;
 mod image;
 mod info;
@@ -17,6 +18,7 @@ pub(crate) fn disk(context: &Context, command: &Disk) -> Result<Answer> {
         Disk::Info(args) => info::info(args),
         Disk::Map(args) => map::map(context, args),
         Disk::Check(args) => check::check(context, args),
+        Disk::Compare(args) => compare::compare(context, args),
         Disk::Create(args) => create::create(args),
     }
 }
