@@ -61,8 +61,7 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     /// A base of a pattern, and two heads on it.
     fn new(family: &'a Family, folder: &'a Path) -> Model<'a> {
-        let pattern = |i: usize| (i / 4096 % 251) as u8 + 1;
-        let base: Vec<u8> = (0..family.size).map(pattern).collect();
+        let base = common::pattern(family.size);
         let mut model = Model {
             family,
             folder,

@@ -13,7 +13,7 @@ use stratavm_disk::hdd::{HdsSpec, open_snapshot};
 use stratavm_disk::qcow2::{Backing, Qcow2Spec};
 use stratavm_disk::vdi::VdiSpec;
 use stratavm_disk::vmdk::{AdapterType, Cid, FlatDiskSpec, ParentLink, SparseSpec};
-use stratavm_disk::{Access, Below, Chain, Format, ImageSpec, Patch, info};
+use stratavm_disk::{Access, Below, Chain, Format, ImageSpec, Patch, Result, info};
 use uuid::Uuid;
 
 /// How a chain of images is opened.
@@ -105,9 +105,19 @@ pub(crate) const HDS: Family = Family {
 
 pub(crate) const FAMILIES: &[&Family] = &[&VMDK, &VMDK_SPLIT, &VDI, &MIXED, &QCOW2, &HDS, &HDD];
 
-/// Opens the first `levels` images of a chain.
+/// Opens a chain of these images.
 pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Access) -> Chain {
-    let gate = Below::new(folder).unwrap();
+    try_open(family, folder, images, access).unwrap()
+}
+
+/// The same where it may fail.
+pub(crate) fn try_open(
+    family: &Family,
+    folder: &Path,
+    images: &[Image],
+    access: Access,
+) -> Result<Chain> {
+    let gate = Below::new(folder)?;
     let list: Vec<_> = images
         .iter()
         .map(|i| (i.path.as_path(), i.format))
@@ -122,7 +132,6 @@ pub(crate) fn open(family: &Family, folder: &Path, images: &[Image], access: Acc
             }),
         _ => Chain::open_all(&list, access, &gate),
     }
-    .unwrap()
 }
 
 fn vmdk_flat(folder: &Path, content: &[u8]) -> Image {

@@ -44,6 +44,15 @@ pub(crate) fn flat(files: &[(&str, u64)]) -> FlatSpec {
     }
 }
 
+/// Bytes that are nowhere 0, and differ from 4 KiB to 4 KiB.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    let mut all = vec![0; len];
+    for (n, part) in all.chunks_mut(4096).enumerate() {
+        part.fill((n % 251) as u8 + 1);
+    }
+    all
+}
+
 pub(crate) fn vdi(sectors: u64, id: u128, parent: Option<Uuid>) -> VdiSpec {
     VdiSpec {
         sectors,

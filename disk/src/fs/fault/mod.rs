@@ -31,7 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Fault {
     /// Nothing: points are only counted.
     None,
-    /// The change at point `at`, counted from 0, fails. Of a write that fails one half is done.
+    /// The change at point `at`, counted from 0, fails. Of a write that fails one half is done, up to a word of 8 bytes
+    /// of the file: no system tears those.
     Error {
         /// Which point.
         at: usize,
@@ -195,7 +196,8 @@ impl Watch {
                     return Verdict::Act;
                 }
                 if let Change::Write { file, at, bytes } = change {
-                    let half = &bytes[..bytes.len() / 2];
+                    let end = (at + bytes.len() as u64 / 2) / 8 * 8;
+                    let half = &bytes[..end.saturating_sub(*at) as usize];
                     // What cannot be written even so is not there either.
                     let _ = sys::write_all_at(file.as_std(), half, *at);
                 }

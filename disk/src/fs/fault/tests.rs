@@ -160,12 +160,12 @@ fn a_change_fails_as_told_and_is_counted() {
             };
             let faults = Faults::below(&root, fault).unwrap();
             let file = fs::File::create_new(&root.join("file")).unwrap();
-            let error = file.write_all_at(b"abcd", 0).unwrap_err();
+            let error = file.write_all_at(b"0123456789abcdefghij", 0).unwrap_err();
             assert_eq!(error.kind(), failure.error().kind());
             assert!(faults.struck());
             assert_eq!(file.sync().is_ok(), then == Then::Recovers);
             assert_eq!(faults.points(), ["create file", "write file", "sync file"]);
-            assert_eq!(std::fs::read(root.join("file")).unwrap(), b"ab");
+            assert_eq!(std::fs::read(root.join("file")).unwrap(), b"01234567");
         }
     }
 }
