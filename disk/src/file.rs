@@ -81,8 +81,7 @@ impl ImageFile {
 
     /// Bytes that the file takes on the volume, where the system says so.
     pub(crate) fn allocated(&self) -> Option<u64> {
-        let found = self.file.as_std().metadata().ok()?;
-        fs::allocated(&found)
+        fs::allocated_of(self.file.as_std())
     }
 
     /// Asks the volume for holes in this file where that needs asking.

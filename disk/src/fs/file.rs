@@ -317,6 +317,40 @@ mod tests {
         assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
     }
 
+    #[test]
+    fn what_is_zeroed_reads_as_zeros_and_is_no_data_where_the_volume_has_holes() {
+        const MIB: usize = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create_new(&dir.path().join("file")).unwrap();
+        file.make_sparse().unwrap();
+        let mut want = vec![9; 4 * MIB];
+        file.write_all_at(&want, 0).unwrap();
+        file.set_len(6 * MIB as u64).unwrap();
+        want.resize(6 * MIB, 0);
+        for (at, len) in [(100, 50), (MIB - 3, 2 * MIB), (4 * MIB - 1, 1)] {
+            file.zero(at as u64, len as u64).unwrap();
+            want[at..at + len].fill(0);
+        }
+        let mut have = vec![1; want.len()];
+        sys::read_exact_at(file.as_std(), &mut have, 0).unwrap();
+        assert!(have == want);
+        // There may be no holes at all; what is in one is zero.
+        let (mut at, mut data) = (0, 0);
+        while let Some(start) = fs::next_data(file.as_std(), at).unwrap() {
+            assert!(want[at as usize..start as usize].iter().all(|b| *b == 0));
+            at = fs::next_hole(file.as_std(), start).unwrap();
+            assert!(at > start);
+            data += at - start;
+            if at >= want.len() as u64 {
+                break;
+            }
+        }
+        assert!(want[at as usize..].iter().all(|b| *b == 0));
+        assert!(data >= 2 * MIB as u64);
+        let taken = fs::allocated_of(file.as_std());
+        assert!(taken.is_none_or(|taken| taken >= MIB as u64), "{taken:?}");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_volume_is_told_when_content_is_copied() {

@@ -61,6 +61,16 @@ pub fn allocated(found: &Metadata) -> Option<u64> {
     sys::allocated(found)
 }
 
+/// Bytes that an open file takes on its volume, where the system says so: on Windows too, unlike [`allocated`].
+#[must_use]
+pub fn allocated_of(file: &std::fs::File) -> Option<u64> {
+    #[cfg(feature = "fault-injection")]
+    if let Some(bytes) = fault::allocated_in_full(&file.metadata().ok()?) {
+        return Some(bytes);
+    }
+    sys::allocated_of(file)
+}
+
 /// The first byte at or behind `offset` that is in no hole; `None` if there is none. Where the system cannot be asked,
 /// everything may be data.
 ///

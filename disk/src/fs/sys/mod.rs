@@ -1,7 +1,12 @@
 //! What the operating systems do differently about files: opening, positioned I/O, holes, clones, folders, identities.
 //! No change is counted here, and no format is known.
 
+#[cfg(target_vendor = "apple")]
+mod apple;
 #[cfg(unix)]
+mod holes;
+#[cfg(windows)]
+#[path = "windows_holes.rs"]
 mod holes;
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -10,17 +15,18 @@ mod imp;
 #[path = "windows.rs"]
 mod imp;
 
-#[cfg(unix)]
+#[cfg(windows)]
+pub(super) use holes::{allocated_of, make_sparse, zero};
 pub(super) use holes::{next_data, next_hole};
 #[cfg(all(unix, feature = "fault-injection"))]
 pub(super) use imp::identity_in;
 pub(super) use imp::{
-    allocated, clone_file, copy_range, create_dir, fsync_dir, is_mode, make_sparse, open_no_link,
-    private, set_access, symlink, sync_volume, try_alone, write_all_at, zero,
+    allocated, clone_file, copy_range, create_dir, fsync_dir, is_mode, open_no_link, private,
+    set_access, symlink, sync_volume, try_alone, write_all_at,
 };
+#[cfg(unix)]
+pub(super) use imp::{allocated_of, make_sparse, zero};
 pub use imp::{identity, read_exact_at};
-#[cfg(windows)]
-pub(super) use imp::{next_data, next_hole};
 
 use std::fs::File;
 use std::io;

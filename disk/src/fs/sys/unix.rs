@@ -98,6 +98,11 @@ pub(in super::super) fn allocated(found: &Metadata) -> Option<u64> {
     Some(found.blocks().saturating_mul(512))
 }
 
+/// Bytes that a file takes on its volume, where the system says so.
+pub(in super::super) fn allocated_of(file: &File) -> Option<u64> {
+    allocated(&file.metadata().ok()?)
+}
+
 /// Punches a hole, or writes zeros where the volume has no holes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(in super::super) fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
@@ -110,8 +115,11 @@ pub(in super::super) fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
     }
 }
 
+#[cfg(target_vendor = "apple")]
+pub(in super::super) use super::apple::zero;
+
 /// Writes zeros: punching holes has no call that works alike on the other systems.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 pub(in super::super) fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
     super::zero_by_hand(file, at, len)
 }

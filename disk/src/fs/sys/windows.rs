@@ -9,8 +9,6 @@ use std::path::Path;
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_FLAG_BACKUP_SEMANTICS, GetFileInformationByHandle,
 };
-use windows_sys::Win32::System::IO::DeviceIoControl;
-use windows_sys::Win32::System::Ioctl::FSCTL_SET_SPARSE;
 
 /// Fills `buf` from byte `offset` of a file.
 ///
@@ -105,48 +103,9 @@ pub fn identity(file: &File) -> io::Result<Identity> {
     })
 }
 
-/// NTFS gives a file holes only once it is marked.
-pub(in super::super) fn make_sparse(file: &File) -> io::Result<()> {
-    let mut returned = 0;
-    // SAFETY: the handle is open for the whole call; the call takes no input and gives no output, so null buffers of
-    // length 0 are allowed; `returned` outlives it.
-    let ok = unsafe {
-        DeviceIoControl(
-            file.as_raw_handle(),
-            FSCTL_SET_SPARSE,
-            std::ptr::null(),
-            0,
-            std::ptr::null_mut(),
-            0,
-            &mut returned,
-            std::ptr::null_mut(),
-        )
-    };
-    if ok == 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-/// Writes zeros.
-pub(in super::super) fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
-    super::zero_by_hand(file, at, len)
-}
-
-/// Not asked for.
+/// Not known without the file itself.
 pub(in super::super) fn allocated(_: &Metadata) -> Option<u64> {
     None
-}
-
-/// Holes are not asked for: everything may be data.
-pub(in super::super) fn next_data(_: &File, offset: u64) -> io::Result<Option<u64>> {
-    Ok(Some(offset))
-}
-
-/// The end of the file.
-pub(in super::super) fn next_hole(file: &File, _: u64) -> io::Result<u64> {
-    Ok(file.metadata()?.len())
 }
 
 /// Blocks are never shared.
