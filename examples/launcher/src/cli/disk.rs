@@ -25,6 +25,15 @@ pub(crate) enum Disk {
   stratavm disk compare golden.raw head-3.vmdk
   stratavm disk compare old.vdi new.hdd --strict")]
     Compare(DiskCompare),
+    /// Make an image of another format, or with --chain one of each image of a chain.
+    #[command(after_help = "Examples:
+  stratavm disk convert golden.raw golden.vdi
+  stratavm disk convert head-3.vmdk 'moved/disk.hdd' --chain
+  stratavm disk convert golden.raw export.vmdk --to vmdk-stream")]
+    Convert(DiskConvert),
+    /// Make one image of a chain.
+    #[command(after_help = "Example:\n  stratavm disk flatten head-3.vmdk golden-2.raw")]
+    Flatten(DiskFlatten),
     /// Make an empty image, or an empty child of one.
     #[command(after_help = "Examples:
   stratavm disk create blank.raw --size '8 GiB'
@@ -103,6 +112,26 @@ pub(crate) struct DiskCompare {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DiskFlatten {
+    #[command(flatten)]
+    pub(crate) image: DiskImage,
+    /// What to make: a file that must not exist, or a folder for a Parallels bundle.
+    pub(crate) target: PathBuf,
+    /// Its format [default: by its extension].
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: Option<NewFormat>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiskConvert {
+    #[command(flatten)]
+    pub(crate) what: DiskFlatten,
+    /// Keep the chain: a new image for each that the image lies on, called after the target.
+    #[arg(long)]
+    pub(crate) chain: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DiskCreate {
     /// The file to make; it must not exist.
     pub(crate) file: PathBuf,
@@ -143,4 +172,25 @@ pub(crate) enum DiskFormat {
     Vmdk,
     /// A Parallels expanding image
     Hds,
+}
+
+/// What an image is converted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NewFormat {
+    /// A raw image with holes
+    Raw,
+    /// A sparse VMDK in one file
+    Vmdk,
+    /// A VMDK descriptor over a raw file
+    VmdkFlat,
+    /// A sparse VMDK in files below 2 GiB
+    VmdkSplit,
+    /// A packed VMDK, for transport
+    VmdkStream,
+    /// A VirtualBox disk
+    Vdi,
+    /// A Parallels bundle
+    Hdd,
+    /// A QEMU disk, version 3
+    Qcow2,
 }

@@ -12,6 +12,7 @@ mod controllers;
 mod damage;
 mod detached;
 mod disk_check;
+mod disk_convert;
 mod disk_map;
 mod disks;
 mod history;

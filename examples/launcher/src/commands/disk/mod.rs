@@ -2,6 +2,7 @@
 
 mod check;
 mod compare;
+mod convert;
 mod create;
 mod image;
 mod info;
@@ -19,6 +20,8 @@ pub(crate) fn disk(context: &Context, command: &Disk) -> Result<Answer> {
         Disk::Map(args) => map::map(context, args),
         Disk::Check(args) => check::check(context, args),
         Disk::Compare(args) => compare::compare(context, args),
+        Disk::Convert(args) => convert::convert(context, args),
+        Disk::Flatten(args) => convert::flatten(context, args),
         Disk::Create(args) => create::create(args),
     }
 }
