@@ -74,7 +74,7 @@ pub use alloc::has_allocated_blocks;
 pub use chain::{Access, Chain, Identity, Kind, Link, MAX_DEPTH, MappedRange, Member};
 pub use check::{CheckOptions, Checked, Fault, Finding, Remedy, Repair, check};
 pub use compare::{Comparison, Sizes, compare};
-pub use convert::{ConvertOptions, Converted, Target, convert_chain, flatten};
+pub use convert::{ConvertOptions, Converted, Target, convert_chain, create_blank, flatten};
 pub use create::{create, verify};
 pub use ctx::{CancelToken, Ctx, Phase, Progress};
 pub use durable::{Durability, fsync_dir, write_atomic};

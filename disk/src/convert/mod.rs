@@ -91,6 +91,33 @@ pub fn convert_chain(
         .map_err(|e| e.at_path(target).during("convert chain"))
 }
 
+/// Makes an image of `size` bytes without data, which lies on nothing. Until all of its files are there, nothing stands
+/// under the target's name.
+///
+/// # Errors
+/// `Exists`; `Unsupported` for a size that the format does not have, and for streamOptimized VMDKs, which cannot be
+/// written to; else what the operating system reports.
+pub fn create_blank(
+    target: &Path,
+    to: Target,
+    size: u64,
+    options: &ConvertOptions,
+) -> Result<Converted> {
+    let made = || {
+        if to == Target::VmdkStream {
+            return Err(Error::unsupported(
+                "a streamOptimized VMDK is not written to: make another image, and convert it when it is full",
+            ));
+        }
+        let new = New::plan(to, name(target)?, size, 1, options.id)?;
+        publish(target, &new, options, |staging| {
+            new.make(staging, &options.volume, options.durability)?;
+            Ok(0)
+        })
+    };
+    made().map_err(|e| e.at_path(target).during("create image"))
+}
+
 fn make(
     source: &Chain,
     parts: &[Part],
@@ -99,22 +126,38 @@ fn make(
     options: &ConvertOptions,
     ctx: &Ctx,
 ) -> Result<Converted> {
+    let new = New::plan(to, name(target)?, source.size(), parts.len(), options.id)?;
+    let before = source.stamps()?;
+    publish(target, &new, options, |staging| {
+        let written = fill(source, parts, &new, staging, options, ctx)?;
+        if source.stamps()? != before {
+            return Err(Error::mismatch("the source changed while it was read"));
+        }
+        Ok(written)
+    })
+}
+
+fn name(target: &Path) -> Result<&str> {
     let name = target.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| Error::invalid("the target needs a name in Unicode"))?;
-    let new = New::plan(to, name, source.size(), parts.len(), options.id)?;
+    name.ok_or_else(|| Error::invalid("the target needs a name in Unicode"))
+}
+
+/// Makes the files in a folder of their own, by `fill`, which answers how many bytes it wrote; then they get their names.
+fn publish(
+    target: &Path,
+    new: &New,
+    options: &ConvertOptions,
+    fill: impl FnOnce(&Staging) -> Result<u64>,
+) -> Result<Converted> {
     let names = match new.is_bundle() {
-        true => vec![name.to_owned()],
+        true => vec![name(target)?.to_owned()],
         false => new.files.iter().map(|(file, _)| file.clone()).collect(),
     };
     for file in &names {
         staging::must_be_free(&target.with_file_name(file))?;
     }
-    let before = source.stamps()?;
     let staging = Staging::beside(target)?;
-    let written = fill(source, parts, &new, &staging, options, ctx)?;
-    if source.stamps()? != before {
-        return Err(Error::mismatch("the source changed while it was read"));
-    }
+    let written = fill(&staging)?;
     let images = new.images();
     let files = match new.is_bundle() {
         true => staging.become_folder(target, options.durability),

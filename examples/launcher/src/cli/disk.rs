@@ -37,7 +37,8 @@ pub(crate) enum Disk {
     /// Make an empty image, or an empty child of one.
     #[command(after_help = "Examples:
   stratavm disk create blank.raw --size '8 GiB'
-  stratavm disk create blank.vmdk --size '8 GiB' --format vmdk")]
+  stratavm disk create blank.vmdk --size '8 GiB' --format vmdk-split
+  stratavm disk create head.vdi --parent base.vdi")]
     Create(DiskCreate),
 }
 
@@ -141,7 +142,7 @@ pub(crate) struct DiskCreate {
     /// The size, a multiple of 1 MiB; a child has its parent's.
     #[arg(long, required_unless_present = "parent")]
     pub(crate) size: Option<Size>,
-    /// Make a child of this VMDK.
+    /// Make a child of this image: of a VMDK, a VDI, or for qcow2 of any.
     #[arg(long)]
     pub(crate) parent: Option<PathBuf>,
 }
@@ -170,8 +171,20 @@ pub(crate) enum DiskFormat {
     Raw,
     /// A sparse VMDK in one file
     Vmdk,
-    /// A Parallels expanding image
+    /// A VMDK over one raw file
+    VmdkFlat,
+    /// A sparse VMDK in files under 2 GiB
+    VmdkSplit,
+    /// A packed VMDK for transport, which no guest writes to
+    VmdkStream,
+    /// A VirtualBox disk
+    Vdi,
+    /// A Parallels bundle: a folder
+    Hdd,
+    /// A Parallels expanding image alone
     Hds,
+    /// A qcow2 image
+    Qcow2,
 }
 
 /// What an image is converted to.

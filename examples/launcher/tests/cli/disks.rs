@@ -41,6 +41,51 @@ fn images_are_made_and_read_back() {
 }
 
 #[test]
+fn every_format_is_made_checked_and_has_children_where_it_can() {
+    let home = Home::new();
+    for (format, file) in [
+        ("raw", "base.raw"),
+        ("vmdk", "one.vmdk"),
+        ("vmdk-flat", "flat.vmdk"),
+        ("vmdk-split", "split.vmdk"),
+        ("vdi", "one.vdi"),
+        ("hdd", "one.hdd"),
+        ("hds", "one.hds"),
+        ("qcow2", "one.qcow2"),
+    ] {
+        let arguments = [
+            "disk", "create", file, "--size", "5 MiB", "--format", format,
+        ];
+        assert_eq!(home.ok("disk-create", &arguments)["bytes"], 5 * MIB);
+        let check = home.ok("disk-check", &["disk", "check", file]);
+        assert_eq!(check["findings"].as_array().unwrap().len(), 0, "{check:#}");
+        let map = home.ok("disk-map", &["disk", "map", file]);
+        assert_eq!(map.as_array().unwrap().len(), 1, "{file}: {map:#}");
+        home.ok(
+            "disk-compare",
+            &["disk", "compare", "base.raw", file, "--strict"],
+        );
+    }
+    for (child, parent, names) in [
+        ("a.vmdk", "flat.vmdk", true),
+        ("a.vdi", "one.vdi", false),
+        ("a.qcow2", "base.raw", true),
+        ("b.qcow2", "one.vmdk", true),
+    ] {
+        home.ok(
+            "disk-create",
+            &["disk", "create", child, "--parent", parent],
+        );
+        let on = if names { vec![] } else { vec!["--on", parent] };
+        let info = [&["disk", "info", child, "--chain"], &on[..]].concat();
+        let info = home.ok("disk-info", &info);
+        assert_eq!(info["chain"].as_array().unwrap().len(), 2, "{info:#}");
+        let check = [&["disk", "check", child], &on[..]].concat();
+        assert_eq!(home.ok("disk-check", &check)["images"], 2);
+    }
+}
+
+#[test]
 fn what_cannot_be_made_is_told_and_leaves_nothing() {
     let home = Home::new();
     home.ok(
@@ -59,6 +104,11 @@ fn what_cannot_be_made_is_told_and_leaves_nothing() {
         (&["no/such/b.raw", "--size", "1 MiB"], "not-found"),
         (&["b.vmdk", "--parent", "missing.vmdk"], "not-found"),
         (&["b.vmdk", "--parent", "taken.raw"], "unsupported"),
+        (&["b.vdi", "--parent", "a.vmdk"], "unsupported"),
+        (
+            &["b.vmdk", "--size", "8 MiB", "--format", "vmdk-stream"],
+            "unsupported",
+        ),
         (
             &["b.vmdk", "--parent", "a.vmdk", "--size", "9 MiB"],
             "invalid",

@@ -1,6 +1,7 @@
 //! `disk`: images by hand, without a store. One module for each command; what they share is in `image`.
 
 mod check;
+mod child;
 mod compare;
 mod convert;
 mod create;
