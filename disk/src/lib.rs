@@ -1,12 +1,46 @@
-//! Disk images and chains for VMware, VirtualBox, QEMU and Parallels: creating them, and reading their descriptors and
-//! headers strictly. The crate knows nothing of virtual machines. Guest data is not read or written yet: the modules
-//! are laid out for readers and writers of grains and clusters to stand beside them.
+//! Disk images and whole chains of them for VMware, VirtualBox, QEMU and Parallels: made, read, written, converted with
+//! their layers kept, checked and compared. The crate knows nothing of virtual machines.
+//!
+//! A [`Chain`] is what a guest sees: images of one format or of several, opened level by level, read through all of
+//! them, written to in the top one. [`flatten`] makes one image of it, [`convert_chain`] one of each.
 //!
 //! What a new image holds is a pure function of its [`ImageSpec`]: [`image_bytes`] gives its exact content without
 //! touching a disk, [`create`] writes that, and [`verify`] compares an existing file with it.
 //!
-//! Whatever is read is taken for hostile. Sizes are bounded before anything is allocated, and no path that stands in a
-//! file is ever opened. Calls are synchronous, use positioned I/O, and report an [`Error`] with kind, path and offset.
+//! Whatever is read is taken for hostile. Sizes are bounded before anything is allocated, and what a file names is
+//! opened only if the caller's [`Gate`] says so. Calls are synchronous, use positioned I/O, and report an [`Error`] with
+//! kind, path and offset.
+//!
+//! What a guest wrote into a head, and the whole chain as one raw image:
+//!
+//! ```
+//! use stratavm_disk::{Access, Below, Chain, ConvertOptions, Ctx, Durability, Format, Target, flatten};
+//! # use stratavm_disk::vmdk::{AdapterType, Cid, SparseSpec};
+//! # use stratavm_disk::{ImageSpec, Volume, create};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! # let spec = SparseSpec {
+//! #     file: "head.vmdk".into(), sectors: 2048, cid: Cid::new(1)?, uuid: uuid::Uuid::from_u128(1), parent: None,
+//! #     adapter: AdapterType::LsiLogic, patches: Vec::new(),
+//! # };
+//! # let path = folder.join("head.vmdk");
+//! # create(&path, &ImageSpec::VmdkSparse(spec), &Volume::default(), Durability::Unsynced)?;
+//! let gate = Below::new(folder)?; // nothing outside is opened, whatever head.vmdk says
+//! let chain = Chain::open(&path, Format::VmdkSparse, Access::Write, &gate)?;
+//! chain.write_at(b"hello", 5000)?;
+//! let mut buf = [0; 7];
+//! chain.read_at(&mut buf, 4999)?;
+//! assert_eq!(&buf, b"\0hello\0");
+//! chain.flush(Durability::Synced)?;
+//!
+//! let options = ConvertOptions::new(uuid::Uuid::from_u128(2));
+//! let made = flatten(&chain, &folder.join("all.raw"), Target::Raw, &options, &Ctx::none())?;
+//! assert_eq!(made.written, 4096);
+//! chain.close(Durability::Synced)?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! A raw base, the descriptor of its own that a machine reaches it through, and a writable child that VMware, VirtualBox
 //! and QEMU all take:
@@ -44,6 +78,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod alloc;
 mod bytes;
