@@ -30,7 +30,7 @@ const MAX_CAPACITY: u64 = 1 << 37;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Shutdown {
-    /// It did, or it never marks files as open (QEMU, this crate).
+    /// It did, or it never marks files as open (QEMU).
     Clean,
     /// It did not, or has the file open now.
     Unclean,
