@@ -12,8 +12,8 @@ use std::process::{Command, Output, Stdio};
 use stratavm::testkit::fault::{Failure, Fault, Faults, Lost, Then};
 use stratavm_disk::vmdk::{AdapterType, Cid, ParentLink, SparseSpec, renew_cid};
 use stratavm_disk::{
-    Access, Below, Chain, ConvertOptions, Ctx, Durability, Format, ImageSpec, Result, Target,
-    Volume, convert_chain, create, flatten,
+    Access, Below, Chain, CheckOptions, ConvertOptions, Ctx, Durability, Format, ImageSpec, Repair,
+    Result, Target, Volume, check, convert_chain, create, flatten,
 };
 use uuid::Uuid;
 
@@ -73,6 +73,23 @@ const VMDK: Family = Family {
     format: Format::VmdkSparse,
     make: vmdk,
     check: |_, _| {},
+};
+
+/// As a product leaves a head that makes its grain tables when it needs them.
+const GROWING: Family = Family {
+    make: |folder, base| {
+        let base = vmdk(folder, base);
+        let head = folder.join(GROWING.head);
+        let mut bytes = fs::read(&head).unwrap();
+        // Where the header says that the two grain directories are.
+        for directory in [48, 56].map(|at| usize::from(bytes[at]) * 512) {
+            bytes[directory..directory + 4].fill(0);
+        }
+        fs::write(&head, bytes).unwrap();
+        base
+    },
+    check: vmdk_can_be_mended,
+    ..VMDK
 };
 
 /// Clusters of the smallest size, so that a small disk has many tables; compressed ones in the middle.
@@ -172,6 +189,21 @@ fn qcow2_is_in_order(head: &Path, what: &str) {
     chain.close(Durability::Unsynced).unwrap();
 }
 
+/// After a repair as it is right after a crash it is sound, and can be written to.
+fn vmdk_can_be_mended(head: &Path, what: &str) {
+    let gate = Below::beside(head).unwrap();
+    let look = |repair| {
+        let options = CheckOptions::default().repair(repair);
+        check(head, Format::VmdkSparse, &gate, &options, &Ctx::none()).unwrap()
+    };
+    look(Repair::DropLost);
+    let found = look(Repair::No);
+    assert!(found.is_sound(), "{what}: {found:?}");
+    let chain = Chain::open(head, Format::VmdkSparse, Access::Write, &gate).unwrap();
+    chain.write_at(&[9; 3_000], 400_000).unwrap();
+    chain.close(Durability::Unsynced).unwrap();
+}
+
 fn open(folder: &Path, family: Family, access: Access) -> Result<Chain> {
     let (head, gate) = (folder.join(family.head), Below::new(folder)?);
     Chain::open(&head, family.format, access, &gate)
@@ -262,6 +294,11 @@ fn points_of(family: Family, steps: &[Step]) -> usize {
 fn an_image_that_was_being_written_opens_and_holds_what_was_flushed() {
     let most = if report::slow() { 5000 } else { 500 };
     written_through_faults(VMDK, most);
+}
+
+#[test]
+fn a_head_that_was_given_grain_tables_can_be_mended() {
+    written_through_faults(GROWING, if report::slow() { 3000 } else { 80 });
 }
 
 #[test]

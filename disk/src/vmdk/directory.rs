@@ -91,10 +91,7 @@ impl Directory {
         take: &mut dyn FnMut() -> Result<u64>,
     ) -> Result<()> {
         let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
-        for copy in [Some(&self.main), self.redundant.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for copy in [&self.main].into_iter().chain(&self.redundant) {
             if new.room.end - new.room.start < TABLE {
                 let start = take()?;
                 new.room = start..start + len;
@@ -113,14 +110,15 @@ impl Directory {
     }
 
     /// Writes the entries of tables that were added. The tables are in the file; now they get onto the volume first,
-    /// so that no entry names anything else.
+    /// so that no entry names anything else. The second copy goes first: what only it names was never flushed, and a check
+    /// may drop it.
     pub(super) fn flush(&self, file: &ImageFile) -> Result<()> {
         let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
         if new.entries.is_empty() {
             return Ok(());
         }
-        file.sync()?;
         for copy in self.redundant.iter().chain([&self.main]) {
+            file.sync()?;
             for entry in &new.entries {
                 copy.write(file, *entry)?;
             }
