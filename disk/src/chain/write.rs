@@ -173,38 +173,32 @@ impl Chain {
         room.file.write_all_at(&buf[..new.taken()], at)
     }
 
-    /// Makes units read as zeros that the top image does not have; up to where.
+    /// Makes a range read as zeros that the top image does not have, or its first part; up to where.
     fn zero_anew(&self, writer: &dyn Allocate, range: Range<u64>) -> Result<u64> {
-        let first = writer.unit(range.start);
+        let unit = writer.unit(range.start);
         writer.begin()?;
-        let whole = first.start..writer.unit(range.end - 1).end;
-        // What the mark covers beyond the range must read as zeros already.
-        let last = writer.unit(range.end - 1);
-        let covered = match whole == range {
-            true => range.clone(),
-            false => {
-                let start = match first.start == range.start {
-                    true => range.start,
-                    false => first.end,
-                };
-                let end = match last.end == range.end {
-                    true => range.end,
-                    false => last.start,
-                };
-                start..end.max(start)
-            }
-        };
-        if covered.start == range.start
-            && !covered.is_empty()
-            && writer.mark_zero(covered.clone())?
-        {
-            return Ok(covered.end);
+        if unit.start < range.start || range.end < unit.end {
+            // Part of a unit: the rest of it stays what it is.
+            let room = writer.allocate(unit.start, unit.end - unit.start)?;
+            room.file.grow_to(room.at + room.len)?;
+            let end = range.end.min(unit.end);
+            self.copy_up(&room, unit.start..range.start)?;
+            self.copy_up(&room, end..unit.end)?;
+            writer.link(room)?;
+            return Ok(end);
         }
-        let room = writer.allocate(first.start, range.end - first.start)?;
+        let last = writer.unit(range.end - 1);
+        let whole = range.start..match last.end == range.end {
+            true => range.end,
+            false => last.start,
+        };
+        if writer.mark_zero(whole.clone())? {
+            return Ok(whole.end);
+        }
+        // No mark: room that nothing is written into.
+        let room = writer.allocate(whole.start, whole.end - whole.start)?;
         room.file.grow_to(room.at + room.len)?;
-        let end = range.end.min(room.units.end);
-        self.copy_up(&room, first.start..range.start)?;
-        self.copy_up(&room, end..room.units.end)?;
+        let end = room.units.end;
         writer.link(room)?;
         Ok(end)
     }
