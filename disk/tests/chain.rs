@@ -8,11 +8,13 @@ mod families;
 #[path = "../../tests/common/report.rs"]
 mod report;
 
-use families::{FAMILIES, Family, Image, open};
+use families::{FAMILIES, Family, Image, Opening, open};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use std::path::Path;
-use stratavm_disk::{Access, Chain, Durability, ErrorKind};
+use stratavm_disk::{
+    Access, Below, Chain, CheckOptions, Checked, Ctx, Durability, ErrorKind, check,
+};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -98,6 +100,17 @@ impl<'a> Model<'a> {
         open(self.family, self.folder, &self.images, access)
     }
 
+    fn check(&self) -> Checked {
+        let (top, below) = self.images.split_last().unwrap();
+        let below = match self.family.opening {
+            Opening::ByList => below.iter().map(|i| (i.path.clone(), i.format)).collect(),
+            _ => Vec::new(),
+        };
+        let options = CheckOptions::default().below(below);
+        let gate = Below::new(self.folder).unwrap();
+        check(&top.path, top.format, &gate, &options, &Ctx::none()).unwrap()
+    }
+
     fn run(&mut self, steps: &[Step]) -> Result<(), TestCaseError> {
         let mut chain = self.open(Access::Write);
         for step in steps {
@@ -124,6 +137,8 @@ impl<'a> Model<'a> {
             prop_assert!(content(&chain) == *self.now(), "after {step:?}");
         }
         chain.close(Durability::Synced).unwrap();
+        let checked = self.check();
+        prop_assert!(checked.findings.is_empty(), "{checked:#?}");
         // Every image still reads as it did when it was frozen.
         while let Some(want) = self.contents.pop() {
             prop_assert!(content(&self.open(Access::Read)) == want);

@@ -1,10 +1,12 @@
-//! What the targets of image formats share: bytes become a file, which is opened, mapped, read and written to as its
-//! format says. No panic, bounded memory, and an end.
+//! What the targets of image formats share: bytes become a file, which is opened, mapped, read, written to, checked and
+//! mended as its format says. No panic, bounded memory, and an end.
 
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
-use stratavm_disk::{Access, Below, Chain, Durability, Error, Format};
+use stratavm_disk::{
+    Access, Below, Chain, CheckOptions, Ctx, Durability, Error, Format, Repair, check,
+};
 
 /// Ranges that are looked at: a small image can map a large disk.
 const RANGES: usize = 1000;
@@ -20,6 +22,7 @@ pub fn image(data: &[u8], name: &str, format: Format) {
     // What they answer is for the tests; here they only have to answer.
     drop(look(&path, format));
     drop(change(&path, format));
+    drop(mend(&path, format));
 }
 
 /// A folder in memory where the system has one: some images are flushed again and again.
@@ -62,4 +65,25 @@ fn change(path: &Path, format: Format) -> Result<(), Error> {
     }
     chain.zero(size / 3, (size - size / 3).min(200_000))?;
     chain.close(Durability::Unsynced)
+}
+
+/// Mends what was written, damaged as it may be. What a check calls sound can be mapped.
+fn mend(path: &Path, format: Format) -> Result<(), Error> {
+    let gate = Below::beside(path)?;
+    let options = CheckOptions::default().repair(Repair::DropLost);
+    let checked = check(path, format, &gate, &options, &Ctx::none())?;
+    // Tables of qcow2 are not looked at.
+    if checked.is_sound() && format != Format::Qcow2 {
+        let chain = Chain::open(path, format, Access::Read, &gate)?;
+        let mut left = RANGES;
+        let mapped = chain.map(0, chain.size(), &mut |_| {
+            left -= 1;
+            match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        mapped.expect("what is sound can be mapped");
+    }
+    Ok(())
 }
