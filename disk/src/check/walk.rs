@@ -121,6 +121,9 @@ impl Walk<'_, '_> {
             };
             let entries = at.entries.min(PER_PAGE);
             self.claim(at.offset..at.offset + entries * 4, at.offset)?;
+            if layout.absent() == 0 && ahead.is_hole(at.offset, entries * 4)? {
+                continue;
+            }
             for n in 0..entries.min(units - first) {
                 let by = at.offset + n * 4;
                 let word = ahead.word(by)?;
@@ -231,6 +234,10 @@ pub(crate) struct Ahead<'a> {
     file: &'a ImageFile,
     start: u64,
     bytes: Vec<u8>,
+    /// A range that is known to be a hole.
+    hole: Range<u64>,
+    /// A range that is known to be none.
+    data: Range<u64>,
 }
 
 impl<'a> Ahead<'a> {
@@ -239,7 +246,25 @@ impl<'a> Ahead<'a> {
             file,
             start: 0,
             bytes: Vec::new(),
+            hole: 0..0,
+            data: 0..0,
         }
+    }
+
+    /// Whether these bytes are in a hole of the file, and so zeros: tables of large disks are mostly holes.
+    pub(crate) fn is_hole(&mut self, at: u64, len: u64) -> Result<bool> {
+        let end = at.saturating_add(len);
+        if self.data.contains(&at) {
+            return Ok(false);
+        }
+        if !self.hole.contains(&at) {
+            let data = self.file.next_data(at)?.unwrap_or(self.file.len());
+            self.hole = at..data;
+            if data <= at {
+                self.data = at..self.file.next_hole(at)?;
+            }
+        }
+        Ok(self.hole.start <= at && end <= self.hole.end)
     }
 
     /// The word at a byte of the file.

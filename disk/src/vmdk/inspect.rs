@@ -87,6 +87,9 @@ fn compare<L: Layout>(
     page: u64,
     (first, from, second, to): (&mut Ahead<'_>, u64, &mut Ahead<'_>, u64),
 ) -> Result<()> {
+    if first.is_hole(from, TABLE)? && second.is_hole(to, TABLE)? {
+        return Ok(());
+    }
     let (mut differ, mut knows) = (0, false);
     for n in 0..GTES_PER_GT {
         let (a, b) = (first.word(from + n * 4)?, second.word(to + n * 4)?);
