@@ -10,7 +10,7 @@ use stratavm::image::ImageMeta;
 use stratavm::machine::record::Record;
 use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
 use stratavm_disk::vmdk::{Descriptor, SparseHeader};
-use stratavm_disk::{Access, Below, Chain, probe};
+use stratavm_disk::{Access, Below, Chain, Format, probe};
 
 fn every_seed(target: &str, accepts: impl Fn(&[u8], &Path) -> Result<(), String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,6 +38,23 @@ fn reads(bytes: &[u8], name: &str) -> stratavm_disk::Result<()> {
     chain.read_at(&mut all, 0)
 }
 
+/// A descriptor, a NUL, and the content of all files that the descriptor names.
+fn reads_bundle(bytes: &[u8]) -> stratavm_disk::Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let nul = bytes.iter().position(|byte| *byte == 0).unwrap();
+    let xml = folder.path().join("DiskDescriptor.xml");
+    fs::write(&xml, &bytes[..nul]).unwrap();
+    for storage in DiskDescriptor::parse(&bytes[..nul], &xml)?.storages {
+        for image in storage.images {
+            fs::write(folder.path().join(image.file), &bytes[nul + 1..]).unwrap();
+        }
+    }
+    let gate = Below::new(folder.path())?;
+    let chain = Chain::open(folder.path(), Format::Hdd, Access::Write, &gate)?;
+    let mut all = vec![0; usize::try_from(chain.size()).unwrap()];
+    chain.read_at(&mut all, 0)
+}
+
 #[test]
 fn disk_seeds_are_accepted() {
     every_seed("vmdk_descriptor", |bytes, path| {
@@ -52,6 +69,12 @@ fn disk_seeds_are_accepted() {
     });
     every_seed("vmdk_data", |bytes, _| {
         reads(bytes, "image.vmdk").map_err(|error| error.to_string())
+    });
+    every_seed("hdd_data", |bytes, _| {
+        reads(bytes, "image.hds").map_err(|error| error.to_string())
+    });
+    every_seed("hdd_bundle", |bytes, _| {
+        reads_bundle(bytes).map_err(|error| error.to_string())
     });
     every_seed("hdd_descriptor", |bytes, path| {
         DiskDescriptor::parse(bytes, path)

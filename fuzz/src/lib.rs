@@ -26,7 +26,10 @@ pub fn image(data: &[u8], name: &str, format: Format) {
 }
 
 /// A folder in memory where the system has one: some images are flushed again and again.
-fn folder() -> std::io::Result<tempfile::TempDir> {
+///
+/// # Errors
+/// What the operating system reports.
+pub fn folder() -> std::io::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory),
