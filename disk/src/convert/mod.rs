@@ -161,7 +161,7 @@ fn publish(
     let images = new.images();
     let files = match new.is_bundle() {
         true => staging.become_folder(target, options.durability),
-        false => staging.publish(&names, options.durability),
+        false => staging.publish(target, &names, options.durability),
     }?;
     Ok(Converted {
         files,

@@ -31,10 +31,16 @@ impl Staging {
         self.folder.join(file)
     }
 
-    /// Gives the files their names, in order. None of them may be there; if one is, or another error comes up, those
+    /// Gives the files their names beside `target`, in order. None of them may be there; if one is, or another error comes up, those
     /// that were moved go again.
-    pub(super) fn publish(self, files: &[String], durability: Durability) -> Result<Vec<PathBuf>> {
-        let targets: Vec<_> = files.iter().map(|file| self.into.join(file)).collect();
+    pub(super) fn publish(
+        self,
+        target: &Path,
+        files: &[String],
+        durability: Durability,
+    ) -> Result<Vec<PathBuf>> {
+        let targets = files.iter().map(|file| target.with_file_name(file));
+        let targets: Vec<_> = targets.collect();
         for (n, (file, target)) in files.iter().zip(&targets).enumerate() {
             let moved = must_be_free(target)
                 .and_then(|()| fs::rename(&self.folder.join(file), target).map_err(Error::from));
