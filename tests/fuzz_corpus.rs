@@ -76,6 +76,9 @@ fn disk_seeds_are_accepted() {
     every_seed("hdd_bundle", |bytes, _| {
         reads_bundle(bytes).map_err(|error| error.to_string())
     });
+    every_seed("qcow2_data", |bytes, _| {
+        reads(bytes, "image.qcow2").map_err(|error| error.to_string())
+    });
     every_seed("hdd_descriptor", |bytes, path| {
         DiskDescriptor::parse(bytes, path)
             .map(drop)
