@@ -128,13 +128,7 @@ impl Image {
     fn check_room(&self, range: &Range<u64>) -> Result<()> {
         let file = self.shown.file();
         let mut order = self.shown.order()?;
-        if order.is_taken(range) {
-            return Err(Error::malformed(
-                "a table lies in room that its refcounts call free: check and repair the image first",
-            )
-            .at_path(file.path())
-            .at_offset(range.start));
-        }
+        order.check_room(file, range)?;
         let there = file.len().min(range.end);
         let mut at = range.start;
         if at < there {

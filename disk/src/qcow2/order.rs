@@ -9,7 +9,7 @@
 //! For the rest imago writes counts before the tables that need them, and tables before counts that are lowered. A sync
 //! stands between those, so that the same holds when the power fails.
 
-use super::header::Header;
+use super::header::{Header, MAGIC};
 use super::tables;
 use crate::file::ImageFile;
 use crate::{Durability, Error, Result};
@@ -92,8 +92,23 @@ impl Order {
         Ok(read_word(file, at)? != 0)
     }
 
-    /// Whether a table or the header lies in a range of the file.
-    pub(super) fn is_taken(&self, range: &Range<u64>) -> bool {
+    /// Refuses room that holds a table, or the header: the counts that gave it away are wrong.
+    pub(super) fn check_room(&self, file: &ImageFile, range: &Range<u64>) -> Result<()> {
+        match self.is_taken(range) {
+            true => Err(no_room(file, range.start)),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks an L2 table that imago reads.
+    pub(super) fn check_table(&self, file: &ImageFile, table: &[u8], at: u64) -> Result<()> {
+        match self.tables.contains(&at) {
+            true => tables::clusters(file, &self.header, table, at),
+            false => Ok(()),
+        }
+    }
+
+    fn is_taken(&self, range: &Range<u64>) -> bool {
         let meets = |other: &Range<u64>| range.start < other.end && other.start < range.end;
         let cluster = self.header.cluster();
         let mut clusters = (range.start..range.end).step_by(cluster as usize);
@@ -121,12 +136,16 @@ impl Order {
             Ok(block) if self.counts.contains(&at) => return self.add_block(file, block, at),
             _ => {}
         }
+        let waits = |root: &u64| root & tables::PLACE == at;
         if self.blocks.contains(&at) {
             self.step(file, Step::Counts)?;
         } else if self.tables.contains(&at) {
             self.step(file, Step::Tables)?;
+        } else if self.roots.values().any(waits) {
+            self.last = Step::Data;
         } else {
-            // Nothing names it yet.
+            // Nothing in the file names it yet.
+            self.check_room(file, &(at..at + bytes.len() as u64))?;
             self.last = Step::Data;
         }
         file.write_all_at(bytes, at)
@@ -199,8 +218,10 @@ impl Order {
     /// Follows the refcount table to a larger place. Of the header only its place and size are written: imago knows no
     /// other field.
     fn move_counts(&mut self, file: &ImageFile, bytes: &[u8]) -> Result<()> {
+        // A table there would begin with something else.
         let fields = bytes.get(COUNTS_FIELDS);
-        let fields = fields.ok_or_else(|| Error::invalid("a write into the header"))?;
+        let fields = fields.filter(|_| bytes.starts_with(MAGIC) && bytes.len() < SECTOR);
+        let fields = fields.ok_or_else(|| no_room(file, 0))?;
         let number = |part: &[u8]| {
             part.iter()
                 .fold(0, |n: u64, byte| n << 8 | u64::from(*byte))
@@ -214,6 +235,14 @@ impl Order {
         self.counts = counts;
         Ok(())
     }
+}
+
+fn no_room(file: &ImageFile, at: u64) -> Error {
+    Error::malformed(
+        "a table lies in room that its refcounts call free: check and repair the image first",
+    )
+    .at_path(file.path())
+    .at_offset(at)
 }
 
 fn read_word(file: &ImageFile, at: u64) -> Result<u64> {

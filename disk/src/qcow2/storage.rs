@@ -80,7 +80,11 @@ impl Shown {
                     .at_offset(at),
             );
         }
-        file.read_at(buf, at)
+        file.read_at(buf, at)?;
+        match &self.0.order {
+            Some(_) => self.order()?.check_table(file, buf, at),
+            None => Ok(()),
+        }
     }
 }
 

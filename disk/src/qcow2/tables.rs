@@ -13,6 +13,9 @@ pub(super) const PLACE: u64 = 0x00ff_ffff_ffff_fe00;
 /// Set in an L1 entry whose table is this image's alone.
 const L1_OWN: u64 = 1 << 63;
 
+/// Set in an L2 entry of a compressed cluster.
+const PACKED: u64 = 1 << 62;
+
 /// Whether an image is opened for reading alone, or its tables are to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strictness {
@@ -47,7 +50,25 @@ pub(super) fn l2_tables(
     Ok(found)
 }
 
-/// Checks the refcount table: the places of its blocks.
+/// Checks an L2 table that is to be changed: every cluster starts in the file, those with a mark for zeros too.
+pub(super) fn clusters(file: &ImageFile, header: &Header, table: &[u8], at: u64) -> Result<()> {
+    let packed_bits = 62 - (header.cluster_bits - 8);
+    for (n, word) in table.as_chunks::<8>().0.iter().enumerate() {
+        let entry = u64::from_be_bytes(*word);
+        let place = match entry & PACKED != 0 {
+            true => entry & ((1 << packed_bits) - 1) & (PLACE | 0x1ff),
+            false => entry & PLACE,
+        };
+        if place != 0 && (place < header.cluster() || place >= file.len()) {
+            let why = format!("a cluster at byte {place}");
+            return Err(bad(at + n as u64 * 8, why).at_path(file.path()));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the refcount table: the places of its blocks. They must follow each other from the first one on: room for
+/// new ones is looked for in the older ones.
 pub(super) fn refcount_blocks(
     file: &ImageFile,
     header: &Header,
@@ -57,6 +78,9 @@ pub(super) fn refcount_blocks(
     let len = table.end - table.start;
     entries(file, table.start, len, &mut |at, place| {
         inside(file, header, at, place, "refcount block")?;
+        if at != table.start + found.len() as u64 * 8 {
+            return Err(bad(at, "a refcount block before it is missing".into()));
+        }
         match found.insert(place) {
             true => Ok(()),
             false => Err(bad(at, format!("refcount block at byte {place} twice"))),
