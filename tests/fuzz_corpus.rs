@@ -79,6 +79,9 @@ fn disk_seeds_are_accepted() {
     every_seed("qcow2_data", |bytes, _| {
         reads(bytes, "image.qcow2").map_err(|error| error.to_string())
     });
+    every_seed("vdi_data", |bytes, _| {
+        reads(bytes, "image.vdi").map_err(|error| error.to_string())
+    });
     every_seed("hdd_descriptor", |bytes, path| {
         DiskDescriptor::parse(bytes, path)
             .map(drop)

@@ -90,3 +90,68 @@ fn mend(path: &Path, format: Format) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Writes to an image that can be written to, and compares what is around that, now and when it is opened again. For
+/// formats whose writers refuse tables in which two units share a place.
+///
+/// # Panics
+/// If anything but what was written has changed; where the machine has no room for the file.
+pub fn write_then_read(data: &[u8], name: &str, format: Format) {
+    let folder = folder().expect("a folder");
+    let path = folder.path().join(name);
+    fs::write(&path, data).expect("a file");
+    let open = |access| Chain::open(&path, format, access, &Below::beside(&path)?);
+    let Ok(chain) = open(Access::Write) else {
+        return;
+    };
+    let Ok(want) = write_in_windows(&chain) else {
+        return;
+    };
+    compare(&chain, &want);
+    if chain.close(Durability::Unsynced).is_ok() {
+        compare(&open(Access::Read).expect("it opens again"), &want);
+    }
+}
+
+/// Bytes at a place of the disk.
+type Piece = (u64, Vec<u8>);
+
+/// Changes the middle of some ranges; what they are to read as then.
+fn write_in_windows(chain: &Chain) -> Result<Vec<Piece>, Error> {
+    const WINDOW: u64 = 3000;
+    let size = chain.size();
+    let mut want: Vec<Piece> = Vec::new();
+    let places = [
+        0,
+        127 << 10,
+        (1 << 20) - 1000,
+        size / 2,
+        size.saturating_sub(WINDOW),
+    ];
+    for (n, start) in places.into_iter().filter(|at| *at < size).enumerate() {
+        let mut bytes = vec![0; (size - start).min(WINDOW) as usize];
+        chain.read_at(&mut bytes, start)?;
+        let (from, to) = (bytes.len() / 3, bytes.len() - bytes.len() / 3);
+        // The last ones make zeros.
+        let with = if n < 3 { n as u8 + 1 } else { 0 };
+        bytes[from..to].fill(with);
+        match with {
+            0 => chain.zero(start + from as u64, (to - from) as u64)?,
+            _ => chain.write_at(&bytes[from..to], start + from as u64)?,
+        }
+        // Ranges of a small disk overlap: what an earlier one read as may have changed.
+        want.retain(|(other, old)| {
+            other + old.len() as u64 <= start || start + bytes.len() as u64 <= *other
+        });
+        want.push((start, bytes));
+    }
+    Ok(want)
+}
+
+fn compare(chain: &Chain, want: &[Piece]) {
+    for (start, bytes) in want {
+        let mut found = vec![0; bytes.len()];
+        chain.read_at(&mut found, *start).expect("it is read");
+        assert!(found == *bytes, "another content behind {start}");
+    }
+}
