@@ -512,6 +512,21 @@ fn tables_that_lead_astray_are_refused() {
         let error = chain.read_at(&mut [0; 10], 0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{entry:#x}: {error}");
     }
+    // A refcount block without those before it; the first one counts the header.
+    let mut bytes = good.clone();
+    bytes.copy_within(counts..counts + 8, counts + 8);
+    bytes[counts..counts + 8].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    let error = open(&path, Access::Write).err().unwrap();
+    assert!(error.to_string().contains("missing"), "{error}");
+    // A cluster outside the file that is only marked: imago would count it.
+    let mut bytes = good.clone();
+    bytes[l2..l2 + 8].copy_from_slice(&(own | 0x8_0000_0001).to_be_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let chain = open(&path, Access::Write).unwrap();
+    let error = chain.write_at(&[1], 0).unwrap_err();
+    assert_eq!(error.offset(), Some(l2 as u64), "{error}");
+    drop(chain);
     // Counts that call the L1 table free.
     let mut bytes = good.clone();
     bytes[(2 << 16) + 6..(2 << 16) + 8].fill(0);
