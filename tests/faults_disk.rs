@@ -5,6 +5,8 @@
 
 #[path = "common/report.rs"]
 mod report;
+#[path = "common/written.rs"]
+mod written;
 
 use std::fs;
 use std::path::Path;
@@ -16,46 +18,9 @@ use stratavm_disk::{
     Result, Target, Volume, check, convert_chain, create, flatten,
 };
 use uuid::Uuid;
+use written::{Draw, Model, Step, content, run};
 
 const SIZE: u64 = 1 << 20;
-
-/// What is done to a head, with a flush where it says so.
-#[derive(Clone, Copy)]
-enum Step {
-    Write { at: u64, len: u64, with: u8 },
-    Zero { at: u64, len: u64 },
-    Flush,
-}
-
-/// A generator whose whole state is its seed: SplitMix64.
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    fn steps(&mut self) -> Vec<Step> {
-        let step = |draw: &mut Draw| {
-            let at = draw.next(SIZE);
-            let len = (1 + draw.next(150_000)).min(SIZE - at);
-            match draw.next(10) {
-                0..=4 => Step::Write {
-                    at,
-                    len,
-                    with: 1 + draw.next(255) as u8,
-                },
-                5 | 6 => Step::Zero { at, len },
-                _ => Step::Flush,
-            }
-        };
-        (0..14).map(|_| step(self)).collect()
-    }
-}
 
 /// A chain that is put through faults.
 #[derive(Clone, Copy)]
@@ -209,70 +174,8 @@ fn open(folder: &Path, family: Family, access: Access) -> Result<Chain> {
     Chain::open(&head, family.format, access, &gate)
 }
 
-fn content(chain: &Chain) -> Vec<u8> {
-    let mut all = vec![0; chain.size() as usize];
-    chain.read_at(&mut all, 0).unwrap();
-    all
-}
-
-/// What the disk may read as: what was flushed, and all that was written over it since.
-struct Model {
-    flushed: Vec<u8>,
-    since: Vec<(u64, u64, u8)>,
-}
-
-impl Model {
-    fn settle(&mut self) {
-        for (at, len, with) in self.since.drain(..) {
-            self.flushed[at as usize..(at + len) as usize].fill(with);
-        }
-    }
-
-    fn check(&self, found: &[u8], what: &str) {
-        let blocks = found.chunks(4096).zip(self.flushed.chunks(4096));
-        for (n, (found, flushed)) in blocks.enumerate() {
-            if found != flushed {
-                self.check_block(n * 4096, found, flushed, what);
-            }
-        }
-    }
-
-    fn check_block(&self, start: usize, found: &[u8], flushed: &[u8], what: &str) {
-        for (n, (found, flushed)) in found.iter().zip(flushed).enumerate() {
-            let at = (start + n) as u64;
-            let written = |(from, len, with): &(u64, u64, u8)| {
-                (*from..from + len).contains(&at) && with == found
-            };
-            assert!(
-                found == flushed || self.since.iter().any(written),
-                "{what}: byte {at} is {found:#x}, was flushed as {flushed:#x}",
-            );
-        }
-    }
-}
-
-/// Does the steps until one fails.
-fn run(folder: &Path, family: Family, steps: &[Step], model: &mut Model) -> Result<()> {
-    let chain = open(folder, family, Access::Write)?;
-    for step in steps {
-        match *step {
-            Step::Write { at, len, with } => {
-                model.since.push((at, len, with));
-                chain.write_at(&vec![with; len as usize], at)?;
-            }
-            Step::Zero { at, len } => {
-                model.since.push((at, len, 0));
-                chain.zero(at, len)?;
-            }
-            Step::Flush => {
-                chain.flush(Durability::Synced)?;
-                model.settle();
-            }
-        }
-    }
-    chain.close(Durability::Synced)?;
-    model.settle();
-    Ok(())
+fn in_family(folder: &Path, family: Family, steps: &[Step], model: &mut Model) -> Result<()> {
+    run(open(folder, family, Access::Write)?, steps, model)
 }
 
 fn points_of(family: Family, steps: &[Step]) -> usize {
@@ -283,7 +186,7 @@ fn points_of(family: Family, steps: &[Step]) -> usize {
         flushed,
         since: Vec::new(),
     };
-    run(dir.path(), family, steps, &mut model).unwrap();
+    in_family(dir.path(), family, steps, &mut model).unwrap();
     let points = faults.points().len();
     drop(faults);
     assert!(content(&open(dir.path(), family, Access::Read).unwrap()) == model.flushed);
@@ -315,7 +218,7 @@ fn written_through_faults(family: Family, most: u64) {
     let mut draw = Draw(seed);
     let mut trials = 0;
     while trials < most {
-        let steps = draw.steps();
+        let steps = draw.steps(SIZE);
         let points = points_of(family, &steps);
         // At most about a hundred of each history, spread over it.
         for at in (0..points).step_by(points.div_ceil(100)) {
@@ -336,7 +239,7 @@ fn written_through_faults(family: Family, most: u64) {
                 flushed,
                 since: Vec::new(),
             };
-            run(dir.path(), family, &steps, &mut model).unwrap_err();
+            in_family(dir.path(), family, &steps, &mut model).unwrap_err();
             match cut {
                 true => faults.crash(Lost::Any(draw.next(u64::MAX))).unwrap(),
                 false => drop(faults),
@@ -377,7 +280,7 @@ fn nothing_half_done_stands_under_the_name_of_a_new_image() {
                 flushed,
                 since: Vec::new(),
             };
-            run(folder, VMDK, &Draw(3).steps(), &mut model).unwrap();
+            in_family(folder, VMDK, &Draw(3).steps(SIZE), &mut model).unwrap();
             model.flushed
         };
         let dir = tempfile::tempdir().unwrap();
