@@ -31,7 +31,7 @@ impl Clusters {
     /// # Errors
     /// `Unsupported` for an image amid a conversion and, for writing, for flags and extensions that are not known;
     /// `Mismatch` for writing one that its last writer did not close; `Malformed` for writing one whose clusters share a
-    /// place.
+    /// place, or lie where new ones would.
     pub(super) fn open(file: ImageFile, header: HdsHeader, used: Use) -> Result<Blocks<Clusters>> {
         check(&file, &header, used).map_err(|e| e.at_path(file.path()))?;
         Ok(Blocks::new(file, Clusters { header }, used))
@@ -67,8 +67,8 @@ fn check(file: &ImageFile, header: &HdsHeader, used: Use) -> Result<()> {
     check_apart(file, header)
 }
 
-/// Refuses a table in which clusters share a place: what is written to one would change the other. Memory follows the
-/// clusters that are stored, 4 bytes each.
+/// Refuses a table in which clusters share a place, or would share one with clusters that are to come: what is written to
+/// one would change the other. Memory follows the clusters that are stored, 4 bytes each.
 fn check_apart(file: &ImageFile, header: &HdsHeader) -> Result<()> {
     let mut places = Vec::new();
     for entry in alloc::entries(file, HdsHeader::SIZE, header.entries.into()) {
@@ -78,17 +78,30 @@ fn check_apart(file: &ImageFile, header: &HdsHeader) -> Result<()> {
         }
     }
     places.sort_unstable();
-    let cluster = u64::from(header.cluster_sectors) / header.entry_unit();
-    let shared = |pair: &&[u32]| matches!(**pair, [a, b] if u64::from(b - a) < cluster);
-    match places.windows(2).find(shared) {
-        Some(pair) => {
-            let at = u64::from(pair[0]) * header.entry_unit() * SECTOR;
-            let what = format!(
-                "two clusters share the place at byte {at}: flatten what it shows into a new image"
-            );
-            Err(Error::malformed(what).at_offset(HdsHeader::SIZE))
+    let refuse = |place: u32, what: &str| {
+        let at = u64::from(place) * header.entry_unit() * SECTOR;
+        let what = format!("the cluster at byte {at} {what}");
+        Err(Error::malformed(what).at_offset(HdsHeader::SIZE))
+    };
+    let per_cluster = u64::from(header.cluster_sectors) / header.entry_unit();
+    let shared = |pair: &&[u32]| matches!(**pair, [a, b] if u64::from(b - a) < per_cluster);
+    if let Some([place, _]) = places.windows(2).find(shared) {
+        return refuse(
+            *place,
+            "shares its place: flatten what the disk shows into a new image",
+        );
+    }
+    // New clusters are taken from there on, at whole ones from the first.
+    let (data, cluster) = (
+        header.data_offset * SECTOR,
+        u64::from(header.cluster_sectors) * SECTOR,
+    );
+    let free = data + file.len().saturating_sub(data).div_ceil(cluster) * cluster;
+    match places.last() {
+        Some(last) if u64::from(*last) * header.entry_unit() * SECTOR + cluster > free => {
+            refuse(*last, "reaches behind the end of the file: check the image")
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
