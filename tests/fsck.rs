@@ -403,6 +403,27 @@ fn nothing_of_a_running_machine_is_repaired_that_its_run_may_use() {
 }
 
 #[test]
+fn a_frozen_delta_below_a_running_machine_is_sealed_again() {
+    let harness = lived_in();
+    let store = harness.store().clone();
+    let path = frozen(&harness);
+    let (opened, seen) = (
+        path.clone(),
+        std::sync::Arc::new(std::sync::Mutex::new(None)),
+    );
+    let report = std::sync::Arc::clone(&seen);
+    // As a kill between the rename of the record and the last step leaves it.
+    harness.run_with(move || {
+        writable(&opened);
+        let options = FsckOptions::default().mode(FsckMode::Repair);
+        *report.lock().unwrap() = Some(store.fsck(&options, &Ctx::none()).unwrap());
+    });
+    let checked = seen.lock().unwrap().take().unwrap();
+    assert!(checked.is_sound(), "{checked:#?}");
+    assert!(fs::metadata(&path).unwrap().permissions().readonly());
+}
+
+#[test]
 fn one_machine_can_be_checked_alone() {
     let harness = lived_in();
     fs::write(home(&harness).join("images/notes.txt"), "").unwrap();

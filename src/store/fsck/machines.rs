@@ -189,6 +189,10 @@ impl Checking<'_> {
                 ),
                 Some(fix) => {
                     self.derived(kind, &fault.path, Some(&name), message, || match &off {
+                        // It is frozen: no run writes to it, and none is disturbed.
+                        Some(_) if fault.what == What::Writable && lock.is_ok() => {
+                            machine.repair(&record, &fault, fix)
+                        }
                         Some(Ok(_)) => machine.repair(&record, &fault, fix),
                         Some(Err(error)) => Err(crate::Error::new(error.kind(), error.to_string())
                             .next(format!("stratavm stop {name}, then stratavm fsck --repair"))),
