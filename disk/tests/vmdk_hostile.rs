@@ -324,6 +324,24 @@ fn what_a_writer_could_spoil_is_refused_and_still_read() {
 }
 
 #[test]
+fn a_grain_where_the_next_new_one_would_lie_keeps_an_image_from_being_written() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("head.vmdk");
+    let mut bytes = sparse(&path);
+    // Grain 1 is where the file ends: a write to grain 2 would show in grain 1 as well.
+    let end = u32::try_from(bytes.len().next_multiple_of(65536) / 512).unwrap();
+    for table in [22, 27] {
+        put(&mut bytes, table * 512 + 4, &end.to_le_bytes());
+    }
+    fs::write(&path, &bytes).unwrap();
+    let write = open(&path, Access::Write).map(drop);
+    let error = write.expect_err("it is refused as a whole");
+    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+    assert_eq!(error.offset(), Some(27 * 512 + 4));
+    assert!(fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
 fn unusual_images_are_read_and_written() {
     let tmp = tempfile::tempdir().unwrap();
     let path = tmp.path().join("head.vmdk");

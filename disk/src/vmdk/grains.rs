@@ -6,8 +6,8 @@
 use super::directory::Directory;
 use super::header::{FLAG_ZERO_GRAIN, NEWLINES, SparseHeader};
 use super::{SECTOR, Shutdown, inspect, stream};
-use crate::check::{Contents, Mark, Walk};
-use crate::engine::{Blocks, Entry, Layout, PageAt, Use};
+use crate::check::{Ahead, Contents, Mark, Walk};
+use crate::engine::{Blocks, Entry, Layout, PER_PAGE, PageAt, Use};
 use crate::file::ImageFile;
 use crate::{Error, Result};
 
@@ -56,11 +56,42 @@ impl Grains {
             true => stream::with_footer(file, header)?,
             false => header,
         };
-        Ok(Grains {
+        let grains = Grains {
             directory: Directory::read(file, &header, used)?,
             sectors,
             header,
-        })
+        };
+        if used == Use::Write {
+            grains.check_ends(file)?;
+        }
+        Ok(grains)
+    }
+
+    /// Refuses an entry behind the end of the file: the next new grain would lie there, and what is written to it would
+    /// show in two places of the disk. Tables in holes of the file are passed over.
+    fn check_ends(&self, file: &ImageFile) -> Result<()> {
+        let mut ahead = Ahead::new(file);
+        let pages = self.size().div_ceil(self.unit() * PER_PAGE);
+        for page in 0..pages {
+            let Some(at) = self.directory.page(file, page)? else {
+                continue;
+            };
+            if ahead.is_hole(at.offset, at.entries * 4)? {
+                continue;
+            }
+            for entry in (0..at.entries).map(|n| at.offset + n * 4) {
+                match self.decode(ahead.word(entry)?) {
+                    Entry::At(place) if place >= file.len() => {
+                        return Err(Error::malformed(format!(
+                            "a grain at byte {place}, behind the end of the file: check the image"
+                        ))
+                        .at_offset(entry));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 }
 
