@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::report;
 use crate::sim::draw::Draw;
@@ -224,8 +224,28 @@ fn judge(
     pruned(&world, known)
 }
 
+/// Lets two hours pass for the temporary files in the store's own folders: prune leaves younger ones alone, as the number
+/// in their names may be that of a process of another host.
+fn age(world: &World) {
+    let home = world.store.home();
+    let then = SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    for folder in [home.to_owned(), home.join("machines/.ids")] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".stratavm-tmp-")
+            {
+                let file = File::options().write(true).open(entry.path()).unwrap();
+                file.set_modified(then).unwrap();
+            }
+        }
+    }
+}
+
 /// One prune leaves nothing behind, and every machine what it is.
 fn pruned(world: &World, known: &mut Known) -> Result<(), String> {
+    age(world);
     world.prune().map_err(|error| format!("prune: {error}"))?;
     for model in known.values_mut().flatten() {
         model.apply(&Op::Prune);
