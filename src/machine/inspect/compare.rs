@@ -8,25 +8,27 @@ use stratavm_disk::{Format, ImageInfo, ImageSpec, VmdkInfo};
 
 use super::What;
 
+/// The format of a file, by its first bytes: told before the rest of it is read, so that a file of
+/// another format is called that and not a damaged one.
+pub(super) fn compare_format(spec: &ImageSpec, found: Format) -> Result<(), String> {
+    let wanted = match spec {
+        ImageSpec::VmdkSparse(_) | ImageSpec::VmdkExtent(_) => Format::VmdkSparse,
+        ImageSpec::VmdkSplit(_) => Format::VmdkDescriptor,
+        ImageSpec::Hds(_) => Format::Hds,
+        _ => return Ok(()),
+    };
+    match found == wanted {
+        true => Ok(()),
+        false => Err(format!("it is {found}, not {wanted}")),
+    }
+}
+
 /// Compares what a file says of itself with what it was made as.
 pub(super) fn compare(
     path: &Path,
     spec: &ImageSpec,
     info: &ImageInfo,
 ) -> Result<(), (What, String)> {
-    let format = |wanted: Format| match info.format == wanted {
-        true => Ok(()),
-        false => Err((
-            What::Damaged,
-            format!("it is {}, not {wanted}", info.format),
-        )),
-    };
-    match spec {
-        ImageSpec::VmdkSparse(_) | ImageSpec::VmdkExtent(_) => format(Format::VmdkSparse)?,
-        ImageSpec::VmdkSplit(_) => format(Format::VmdkDescriptor)?,
-        ImageSpec::Hds(_) => format(Format::Hds)?,
-        _ => {}
-    }
     if info.size != spec.disk_size() {
         let message = format!("its disk has {} bytes, not {}", info.size, spec.disk_size());
         return Err((What::Size, message));

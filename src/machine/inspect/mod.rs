@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use stratavm_disk::vmdk::Cid;
 use stratavm_disk::{ImageSpec, Permissions};
 
-use compare::compare;
+use compare::{compare, compare_format};
 
 use super::files::Files;
 use super::layer::{AnyLayer, Use};
@@ -282,6 +282,13 @@ fn inspect_file(
             found.len()
         );
         return bad(What::Size, message);
+    }
+    let format = match stratavm_disk::probe(path) {
+        Ok(format) => format,
+        Err(error) => return bad(What::Damaged, with_causes(&error)),
+    };
+    if let Err(message) = compare_format(spec, format) {
+        return bad(What::Damaged, message);
     }
     let info = match stratavm_disk::info(path) {
         Ok(info) => info,
