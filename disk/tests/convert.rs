@@ -5,6 +5,9 @@
 mod common;
 #[path = "common/qemu.rs"]
 mod qemu;
+#[path = "../../tests/common/report.rs"]
+#[allow(clippy::print_stdout)]
+mod report;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -141,7 +144,7 @@ fn one_image_of_a_chain_reads_as_the_chain_does() {
             read.to_str().unwrap(),
             raw.to_str().unwrap(),
         ];
-        if !qemu::missing() {
+        if !qemu::missing("converted images") {
             qemu::ok("qemu-img", &args);
             assert!(fs::read(&raw).unwrap() == want, "{to} by qemu-img");
         }

@@ -3,12 +3,14 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::print_stderr,
     unused_crate_dependencies
 )]
 
 #[path = "common/qemu.rs"]
 mod tools;
+#[path = "../../tests/common/report.rs"]
+#[allow(clippy::print_stdout)]
+mod report;
 
 use std::fs;
 use std::path::Path;
@@ -108,7 +110,7 @@ fn check_written(path: &Path, mut want: Vec<u8>, what: &str) {
 
 #[test]
 fn images_of_every_kind_that_qemu_makes_are_read_and_written() {
-    if missing() {
+    if missing("qcow2") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -180,7 +182,7 @@ fn images_of_every_kind_that_qemu_makes_are_read_and_written() {
 
 #[test]
 fn compressed_clusters_are_read_and_overwritten() {
-    if missing() {
+    if missing("qcow2") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -224,7 +226,7 @@ fn compressed_clusters_are_read_and_overwritten() {
 
 #[test]
 fn chains_of_theirs_are_followed_by_the_formats_they_name() {
-    if missing() {
+    if missing("qcow2") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -283,7 +285,7 @@ fn chains_of_theirs_are_followed_by_the_formats_they_name() {
 
 #[test]
 fn new_images_are_in_order_and_qemu_reads_what_is_written_into_them() {
-    if missing() {
+    if missing("qcow2") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -344,7 +346,7 @@ fn theirs_with(path: &Path, options: &str) {
 
 #[test]
 fn what_is_not_read_is_refused_by_name() {
-    if missing() {
+    if missing("qcow2") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -381,7 +383,7 @@ fn what_is_not_read_is_refused_by_name() {
             ],
         );
         if !out.status.success() {
-            eprintln!("skipped: this qemu-img makes no image with {options}");
+            report::skip("qemu-img", options, "this one makes no such image");
             continue;
         }
         refused(why);

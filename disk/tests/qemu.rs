@@ -1,15 +1,17 @@
 //! What this crate creates, read and written by QEMU's own drivers: chains are opened node by node and really read.
-//! Skipped with a printed reason where qemu-img and qemu-io are not installed.
+//! Skipped, and counted as such, where qemu-img and qemu-io are not installed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     unused_crate_dependencies
 )]
 
 #[path = "common/qemu.rs"]
 mod tools;
+#[path = "../../tests/common/report.rs"]
+#[allow(clippy::print_stdout)]
+mod report;
 
 use serde_json::Value;
 use std::fs;
@@ -95,7 +97,7 @@ fn head(
 
 #[test]
 fn a_chain_over_one_and_over_three_extents_reads_and_takes_writes() {
-    if missing() {
+    if missing("vmdk and hds") {
         return;
     }
     for sizes in [&[8][..], &[2, 3, 3]] {
@@ -148,7 +150,7 @@ fn a_chain_over_one_and_over_three_extents_reads_and_takes_writes() {
 
 #[test]
 fn a_disk_of_its_own_may_hold_patches_of_any_size() {
-    if missing() {
+    if missing("vmdk and hds") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -175,7 +177,7 @@ fn a_disk_of_its_own_may_hold_patches_of_any_size() {
 
 #[test]
 fn a_renewed_cid_is_what_a_child_must_name() {
-    if missing() {
+    if missing("vmdk and hds") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -226,7 +228,7 @@ fn a_renewed_cid_is_what_a_child_must_name() {
 
 #[test]
 fn hds_deltas_read_over_a_raw_root_and_pass_the_check() {
-    if missing() {
+    if missing("vmdk and hds") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -288,7 +290,7 @@ fn hds_deltas_read_over_a_raw_root_and_pass_the_check() {
 
 #[test]
 fn images_of_any_size_are_what_qemu_takes_them_for() {
-    if missing() {
+    if missing("vmdk and hds") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();

@@ -1,11 +1,10 @@
 //! `.hds` images through QEMU's own driver, both ways and in chains: what is written here reads the same there, and what
 //! QEMU makes (the other variant) reads the same here, at sizes from one sector to 3 GiB.
-//! Skipped with a printed reason where qemu-img and qemu-io are not installed.
+//! Skipped, and counted as such, where qemu-img and qemu-io are not installed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     unused_crate_dependencies
 )]
 
@@ -13,6 +12,9 @@
 mod bundle;
 #[path = "common/qemu.rs"]
 mod tools;
+#[path = "../../tests/common/report.rs"]
+#[allow(clippy::print_stdout)]
+mod report;
 
 use bundle::content;
 use std::fs::{self, File};
@@ -113,7 +115,7 @@ fn check(image: &Path) {
 
 #[test]
 fn what_is_written_here_reads_the_same_there() {
-    if missing() {
+    if missing("hds") {
         return;
     }
     for sectors in SIZES {
@@ -143,7 +145,7 @@ fn what_is_written_here_reads_the_same_there() {
 
 #[test]
 fn what_qemu_makes_reads_the_same_here_and_takes_writes() {
-    if missing() {
+    if missing("hds") {
         return;
     }
     for sectors in SIZES {
@@ -187,7 +189,7 @@ fn what_qemu_makes_reads_the_same_here_and_takes_writes() {
 /// Three levels over a raw root, the middle one made by QEMU: which is written by whom.
 #[test]
 fn a_chain_of_both_variants_is_shared_with_qemu() {
-    if missing() {
+    if missing("hds") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

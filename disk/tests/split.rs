@@ -1,5 +1,5 @@
 //! Split sparse images, for volumes with small files: made, read and written by QEMU's own driver, frozen, and refused
-//! where no product could use them. The QEMU parts are skipped with a printed reason where its tools are not installed.
+//! where no product could use them. Without QEMU's tools its parts are skipped, and counted as such.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,9 @@
 mod common;
 #[path = "common/qemu.rs"]
 mod tools;
+#[path = "../../tests/common/report.rs"]
+#[allow(clippy::print_stdout)]
+mod report;
 
 use common::{cid, flat, sparse};
 use std::fs;
@@ -94,7 +97,7 @@ fn a_volume_with_small_files_takes_a_large_disk_in_extents() {
 
 #[test]
 fn qemu_reads_and_writes_a_split_head_and_its_frozen_form() {
-    if missing() {
+    if missing("split vmdk") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -159,7 +162,7 @@ fn qemu_reads_and_writes_a_split_head_and_its_frozen_form() {
 
 #[test]
 fn a_descriptor_keeps_its_text_whatever_cid_qemu_draws() {
-    if missing() {
+    if missing("split vmdk") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -201,7 +204,7 @@ fn patches_reach_the_guest_at_their_places() {
     ];
     let names = make(tmp.path(), &spec, EXTENT, &Volume::default());
     assert_eq!(written(tmp.path(), &names[..3]), [true; 3]);
-    if missing() {
+    if missing("split vmdk") {
         return;
     }
     let got = content(

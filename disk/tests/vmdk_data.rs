@@ -1,10 +1,13 @@
 //! Guest data of every kind of VMDK: what qemu-img makes is read and written here, and what is written here is read by
-//! qemu-img, byte by byte, sizes from one sector on. Skipped with a printed reason where its tools are not installed.
+//! qemu-img, byte by byte, sizes from one sector on. Skipped, and counted as such, where its tools are not installed.
 #![allow(clippy::unwrap_used, clippy::panic, unused_crate_dependencies)]
 
 mod common;
 #[path = "common/qemu.rs"]
 mod tools;
+#[path = "../../tests/common/report.rs"]
+#[allow(clippy::print_stdout)]
+mod report;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,7 +89,7 @@ fn qemu_sees(image: &Path, disk: &[u8]) {
 
 #[test]
 fn what_qemu_makes_is_read_whole_and_in_pieces() {
-    if missing() {
+    if missing("vmdk") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -114,7 +117,7 @@ fn what_qemu_makes_is_read_whole_and_in_pieces() {
 
 #[test]
 fn what_is_written_into_images_of_qemu_it_reads_itself() {
-    if missing() {
+    if missing("vmdk") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -140,7 +143,7 @@ fn what_is_written_into_images_of_qemu_it_reads_itself() {
 
 #[test]
 fn a_chain_of_qemu_is_followed_and_written_to() {
-    if missing() {
+    if missing("vmdk") {
         return;
     }
     let tmp = tempfile::tempdir().unwrap();
@@ -244,7 +247,7 @@ fn new_images_of_any_size_are_written_and_read_by_us_and_by_qemu() {
             write(&chain, &want);
             chain.close(Durability::Unsynced).unwrap();
             assert!(content(&open(&path, Access::Read)) == want, "{path:?}");
-            if missing() {
+            if missing("vmdk") {
                 continue;
             }
             qemu_sees(&path, &want);
@@ -303,7 +306,7 @@ fn an_exported_stream_is_read_by_us_and_by_qemu() {
             .unwrap();
         let grains = want.chunks(GRAIN);
         assert_eq!(packed, grains.filter(|g| g.iter().any(|b| *b != 0)).count());
-        if !missing() {
+        if !missing("vmdk") {
             qemu_sees(&path, &want);
         }
     }
@@ -397,7 +400,7 @@ fn tables_that_are_not_there_are_added_in_both_copies() {
         chain.read_at(&mut buf, *at).unwrap();
         assert!(buf.iter().all(|byte| *byte == n as u8 + 1), "table {n}");
     }
-    if !missing() {
+    if !missing("vmdk") {
         let image = node("vmdk", &path, None);
         assert!(qemu_reads(&image, "0x0b", &places[10].to_string(), "70000"));
         qemu_write(&image, "0x77", &places[4].to_string(), "512");

@@ -1,6 +1,8 @@
-//! QEMU's tools for the tests of this folder: run with a time limit, on chains given node by node.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+//! QEMU's tools for the tests of this folder: run with a time limit, on chains given node by node. The test that has this
+//! module has `tests/common/report.rs` as `report`, too.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
+use crate::report;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -28,17 +30,25 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-pub(crate) fn missing() -> bool {
+/// Whether QEMU's tools are not there to read or make `what`: either way the closing table says so, and where skips are
+/// failures this fails the test.
+pub(crate) fn missing(what: &str) -> bool {
     let there = ["qemu-img", "qemu-io"].iter().all(|p| {
         Command::new(p)
             .arg("--version")
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
             .is_ok()
     });
-    if !there {
-        eprintln!("skipped: qemu-img and qemu-io are not on PATH (package qemu-utils)");
+    match there {
+        true => report::ran("qemu-img", what),
+        false => report::skip(
+            "qemu-img",
+            what,
+            "qemu-img and qemu-io are not on PATH (package qemu-utils)",
+        ),
     }
     !there
 }
