@@ -1,16 +1,12 @@
 //! qcow2 and QEMU's tools, both ways: what they make is read and written here and found in order by them, and the other
 //! way round; all content is compared byte by byte. What is not read is refused by its name.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    unused_crate_dependencies
-)]
+#![allow(clippy::unwrap_used, clippy::panic, unused_crate_dependencies)]
 
-#[path = "common/qemu.rs"]
-mod tools;
 #[path = "../../tests/common/report.rs"]
 #[allow(clippy::print_stdout)]
 mod report;
+#[path = "common/qemu.rs"]
+mod tools;
 
 use std::fs;
 use std::path::Path;

@@ -7,11 +7,11 @@
     unused_crate_dependencies
 )]
 
-#[path = "common/qemu.rs"]
-mod tools;
 #[path = "../../tests/common/report.rs"]
 #[allow(clippy::print_stdout)]
 mod report;
+#[path = "common/qemu.rs"]
+mod tools;
 
 use serde_json::Value;
 use std::fs;

@@ -10,11 +10,11 @@
 
 #[path = "common/bundle.rs"]
 mod bundle;
-#[path = "common/qemu.rs"]
-mod tools;
 #[path = "../../tests/common/report.rs"]
 #[allow(clippy::print_stdout)]
 mod report;
+#[path = "common/qemu.rs"]
+mod tools;
 
 use bundle::content;
 use std::fs::{self, File};

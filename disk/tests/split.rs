@@ -8,11 +8,11 @@
 )]
 
 mod common;
-#[path = "common/qemu.rs"]
-mod tools;
 #[path = "../../tests/common/report.rs"]
 #[allow(clippy::print_stdout)]
 mod report;
+#[path = "common/qemu.rs"]
+mod tools;
 
 use common::{cid, flat, sparse};
 use std::fs;

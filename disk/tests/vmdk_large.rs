@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, unused_crate_dependencies)]
 
 mod common;
-#[path = "common/qemu.rs"]
-mod tools;
 #[path = "../../tests/common/report.rs"]
 #[allow(clippy::print_stdout)]
 mod report;
+#[path = "common/qemu.rs"]
+mod tools;
 
 use std::fs;
 use std::ops::ControlFlow;
