@@ -1,12 +1,13 @@
 //! The driver that VMDK grains, VDI blocks and Parallels clusters share: a disk in units of one size, and a table that
 //! says for each unit where in the file it lies. What differs is a [`Layout`].
 
-use super::table::{PER_PAGE, PageAt, Table};
+use super::table::{PER_PAGE, Page, PageAt, Table};
 use super::{Allocate, Map, Mapping, Place, Room};
 use crate::check::{Contents, Inspection, Mark, Walk, walk};
 use crate::file::ImageFile;
 use crate::{Durability, Error, Result};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Changed pages of the table that are kept before they are written back.
@@ -181,7 +182,7 @@ impl<L: Layout> Blocks<L> {
         while found < most {
             let (page, index) = ((unit + found) / PER_PAGE, (unit + found) % PER_PAGE);
             let here = (PER_PAGE - index).min(most - found);
-            let Some(at) = self.layout.page(&self.file, page)? else {
+            let Some((entries, at)) = self.page(page)? else {
                 match first {
                     None => first = Some(Entry::Absent),
                     Some(Entry::Absent) => {}
@@ -190,7 +191,6 @@ impl<L: Layout> Blocks<L> {
                 found += here;
                 continue;
             };
-            let entries = self.table.page(&self.file, page, &at)?;
             for n in 0..here {
                 let entry = self.layout.decode(entries.get(index + n));
                 match first {
@@ -215,6 +215,16 @@ impl<L: Layout> Blocks<L> {
             }
         }
         Ok((first.unwrap_or(Entry::Absent), found))
+    }
+
+    /// A page, and where it stands; `None` where all of its entries are absent.
+    fn page(&self, page: u64) -> Result<Option<(Arc<Page>, PageAt)>> {
+        let Some(at) = self.layout.page(&self.file, page)? else {
+            return Ok(None);
+        };
+        let entries = self.table.page(&self.file, page, &at)?;
+        let absent = entries.is_hole() && self.layout.absent() == 0;
+        Ok((!absent).then_some((entries, at)))
     }
 
     /// Refuses a place before the data or behind the end of the file. The last unit of a file may be cut short by a

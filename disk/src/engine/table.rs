@@ -4,8 +4,9 @@
 use crate::Result;
 use crate::file::ImageFile;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Entries of a page: those of a VMDK grain table.
 pub(crate) const PER_PAGE: u64 = 512;
@@ -26,31 +27,44 @@ pub(crate) struct PageAt {
 
 /// One page in memory.
 pub(crate) struct Page {
-    entries: Box<[AtomicU32]>,
+    /// `None` where the file has a hole and every entry is 0: large disks have many such pages, and they take no room.
+    entries: Option<Box<[AtomicU32]>>,
     changed: AtomicBool,
 }
 
 impl Page {
+    fn new(entries: Option<Box<[AtomicU32]>>) -> Page {
+        Page {
+            entries,
+            changed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the file has a hole there: every entry is 0.
+    pub(crate) fn is_hole(&self) -> bool {
+        self.entries.is_none()
+    }
+
+    fn entry(&self, index: u64) -> Option<&AtomicU32> {
+        let index = usize::try_from(index).ok()?;
+        self.entries.as_ref()?.get(index)
+    }
+
     /// The entry at this index of the page; 0 behind its end.
     pub(crate) fn get(&self, index: u64) -> u32 {
-        let entry = usize::try_from(index)
-            .ok()
-            .and_then(|i| self.entries.get(i));
-        entry.map_or(0, |e| e.load(Ordering::Acquire))
+        self.entry(index).map_or(0, |e| e.load(Ordering::Acquire))
     }
 
     fn set(&self, index: u64, value: u32) {
-        let entry = usize::try_from(index)
-            .ok()
-            .and_then(|i| self.entries.get(i));
-        if let Some(entry) = entry {
+        if let Some(entry) = self.entry(index) {
             entry.store(value, Ordering::Release);
             self.changed.store(true, Ordering::Release);
         }
     }
 
     fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
-        let words = self.entries.iter().map(|e| e.load(Ordering::Acquire));
+        let words = self.entries.iter().flatten();
+        let words = words.map(|e| e.load(Ordering::Acquire));
         words.flat_map(u32::to_le_bytes)
     }
 }
@@ -59,6 +73,8 @@ impl Page {
 #[derive(Default)]
 pub(crate) struct Table {
     pages: RwLock<HashMap<u64, Arc<Page>>>,
+    /// A hole of the file, as it was before anything was written since.
+    hole: Mutex<Range<u64>>,
 }
 
 impl Table {
@@ -67,14 +83,10 @@ impl Table {
         if let Some(found) = self.kept(page) {
             return Ok(found);
         }
-        let mut bytes = vec![0; (at.entries.min(PER_PAGE) * 4) as usize];
-        file.read_exact_at(&mut bytes, at.offset)?;
-        let words = bytes.chunks_exact(4);
-        let words = words.map(|w| AtomicU32::new(u32::from_le_bytes([w[0], w[1], w[2], w[3]])));
-        let read = Arc::new(Page {
-            entries: words.collect(),
-            changed: AtomicBool::new(false),
-        });
+        let read = Arc::new(Page::new(match self.lies_in_hole(file, at)? {
+            true => None,
+            false => Some(read(file, at)?),
+        }));
         let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
         if pages.len() >= MOST {
             forget_some(&mut pages);
@@ -86,6 +98,16 @@ impl Table {
     fn kept(&self, page: u64) -> Option<Arc<Page>> {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         pages.get(&page).cloned()
+    }
+
+    /// Whether the file has a hole where the page stands.
+    fn lies_in_hole(&self, file: &ImageFile, at: &PageAt) -> Result<bool> {
+        let mut hole = self.hole.lock().unwrap_or_else(PoisonError::into_inner);
+        if !hole.contains(&at.offset) {
+            let data = file.next_data(at.offset)?;
+            *hole = at.offset..data.unwrap_or_else(|| file.len());
+        }
+        Ok(at.offset + len_of(at) as u64 <= hole.end)
     }
 
     /// Changes an entry of a page.
@@ -101,10 +123,26 @@ impl Table {
             self.page(file, page, at)?;
             // Under the lock no page is forgotten: what is set here is what the next reader finds.
             let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(found) = pages.get(&page) {
-                found.set(index, value);
-                return Ok(());
+            match pages.get(&page) {
+                Some(found) if !found.is_hole() => {
+                    found.set(index, value);
+                    return Ok(());
+                }
+                Some(_) => {
+                    drop(pages);
+                    self.fill_hole(page, at);
+                }
+                None => {}
             }
+        }
+    }
+
+    /// Gives entries to a page that lies in a hole.
+    fn fill_hole(&self, page: u64, at: &PageAt) {
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = pages.get_mut(&page).filter(|found| found.is_hole()) {
+            let zeros = std::iter::repeat_with(AtomicU32::default);
+            *found = Arc::new(Page::new(Some(zeros.take(len_of(at) / 4).collect())));
         }
     }
 
@@ -121,6 +159,7 @@ impl Table {
         file: &ImageFile,
         at: impl Fn(u64) -> Result<PageAt>,
     ) -> Result<()> {
+        *self.hole.lock().unwrap_or_else(PoisonError::into_inner) = 0..0;
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         let mut changed: Vec<_> = pages
             .iter()
@@ -142,6 +181,19 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Bytes of a page.
+fn len_of(at: &PageAt) -> usize {
+    (at.entries.min(PER_PAGE) * 4) as usize
+}
+
+fn read(file: &ImageFile, at: &PageAt) -> Result<Box<[AtomicU32]>> {
+    let mut bytes = vec![0; len_of(at)];
+    file.read_exact_at(&mut bytes, at.offset)?;
+    let (words, _) = bytes.as_chunks::<4>();
+    let words = words.iter().map(|word| u32::from_le_bytes(*word).into());
+    Ok(words.collect())
 }
 
 /// Drops a quarter of the pages that nothing was changed in.
