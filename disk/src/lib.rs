@@ -110,7 +110,9 @@ pub use alloc::has_allocated_blocks;
 pub use chain::{Access, Chain, Identity, Kind, Link, MAX_DEPTH, MappedRange, Member};
 pub use check::{CheckOptions, Checked, Fault, Finding, Remedy, Repair, check};
 pub use compare::{Comparison, Sizes, compare};
-pub use convert::{ConvertOptions, Converted, Target, convert_chain, create_blank, flatten};
+pub use convert::{
+    Content, ConvertOptions, Converted, Target, convert_chain, create_blank, flatten, zero_runs,
+};
 pub use create::{create, verify};
 pub use ctx::{CancelToken, Ctx, Phase, Progress};
 pub use durable::{Durability, fsync_dir, write_atomic};

@@ -6,6 +6,7 @@
 
 mod device;
 mod read;
+mod rename;
 mod write;
 
 pub(crate) use read::{Gpt, read};

@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// A partition table as it was read: sound in itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Gpt {
-    header: GPTHeader,
-    entries: Vec<GPTPartitionEntry>,
+    pub(super) header: GPTHeader,
+    pub(super) entries: Vec<GPTPartitionEntry>,
     /// Where the protective MBR says how many sectors it protects, in bytes; `None` where the MBR
     /// is another one.
     protected: Option<u64>,
@@ -112,20 +112,31 @@ impl Gpt {
     /// tell the primary one and the protective MBR so. Partitions stay where they are.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a table with its entries in an unusual place.
+    /// [`ErrorKind::Unsupported`] for a table with its entries in an unusual place;
+    /// [`ErrorKind::Malformed`] for a partition where the backup table goes.
     pub(crate) fn moved_to(&self, size: u64) -> Result<Vec<Patch>> {
         let mut header = self.header.clone();
         if header.partition_entry_lba != 2 {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "the partition table has its entries in an unusual place: it is not moved",
+                "the partition table has its entries in an unusual place: it is not written anew",
             ));
         }
         let failed = |error: gptman::Error| {
-            Error::invalid("the partition table does not fit the larger disk").caused_by(error)
+            Error::invalid("the partition table does not fit the disk").caused_by(error)
         };
         let mut device = Recorder::new(size);
         header.update_from(&mut device, SECTOR).map_err(failed)?;
+        let used = self.entries.iter().filter(|entry| entry.is_used());
+        if let Some(entry) = used
+            .into_iter()
+            .find(|entry| entry.ending_lba > header.last_usable_lba)
+        {
+            return Err(malformed(&format!(
+                "partition {:?} lies where its backup goes",
+                entry.partition_name.as_str()
+            )));
+        }
         let mut backup = header.clone();
         backup.primary_lba = header.backup_lba;
         backup.backup_lba = header.primary_lba;

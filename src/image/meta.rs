@@ -108,6 +108,9 @@ pub struct Provenance {
     /// The image that it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ImageDigest>,
+    /// The machine that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Name>,
     /// Free text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
@@ -120,13 +123,13 @@ impl Provenance {
     /// Nothing is known but how it was made.
     #[must_use]
     pub fn new(origin: Origin) -> Self {
-        let (source, name, parent, label) = (None, None, None, None);
         Self {
             origin,
-            source,
-            name,
-            parent,
-            label,
+            source: None,
+            name: None,
+            parent: None,
+            machine: None,
+            label: None,
             unknown: Unknown::new(),
         }
     }

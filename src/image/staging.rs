@@ -1,7 +1,8 @@
 //! An image that is being made: a folder beside the others that becomes one of them by one rename,
 //! or goes away.
 //!
-//! What goes into it is decided in [`super::add`] and [`super::blank`].
+//! What goes into it is decided in [`super::add`], [`super::blank`] and [`super::publish`]; single
+//! ranges of it are written in [`super::overlay`].
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use stratavm_disk::fs::{self, File};
-use stratavm_disk::{Ctx, Durability, ImageSpec, Patch, Phase, RawSpec, Volume, fsync_dir};
+use stratavm_disk::{Ctx, Durability, ImageSpec, Phase, RawSpec, Volume, fsync_dir};
 
 use super::ImageDigest;
 use super::extents::{Extents, SECTOR};
@@ -31,14 +32,14 @@ const STAGING_LOCK: &str = ".staging.lock";
 const MAX_SPLIT: u64 = 2047 << 20;
 
 /// Bytes that are copied between two looks at the caller's wishes.
-const STRIDE: u64 = 16 << 20;
+pub(super) const STRIDE: u64 = 16 << 20;
 
 /// An unfinished image. Dropping it removes what was written.
 #[derive(Debug)]
 pub(super) struct Staging {
     folder: PathBuf,
     extents: Vec<ExtentMeta>,
-    size: u64,
+    pub(super) size: u64,
     volume: Volume,
     _lock: FileLock,
 }
@@ -164,26 +165,6 @@ impl Staging {
         Ok(())
     }
 
-    /// Writes `patches` over the disk.
-    pub(super) fn patch(&self, patches: &[Patch]) -> Result<()> {
-        for patch in patches {
-            let range = patch.offset..patch.offset + patch.bytes.len() as u64;
-            for (start, extent) in self.starts() {
-                let both = overlap(&range, &(start..start + extent.bytes()));
-                if both.is_empty() {
-                    continue;
-                }
-                let failed = |error| self.failed(extent, error);
-                let from = (both.start - range.start) as usize;
-                let bytes = &patch.bytes[from..from + (both.end - both.start) as usize];
-                self.open(extent)?
-                    .write_all_at(bytes, both.start - start)
-                    .map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The disk as it stands in the files.
     pub(super) fn disk(&self) -> Result<Extents> {
         Extents::open(
@@ -277,7 +258,7 @@ impl Staging {
     }
 
     /// The extents with where they begin, in bytes.
-    fn starts(&self) -> impl Iterator<Item = (u64, &ExtentMeta)> {
+    pub(super) fn starts(&self) -> impl Iterator<Item = (u64, &ExtentMeta)> {
         self.extents.iter().scan(0, |next, extent| {
             let start = *next;
             *next += extent.bytes();
@@ -285,11 +266,11 @@ impl Staging {
         })
     }
 
-    fn open(&self, extent: &ExtentMeta) -> Result<File> {
+    pub(super) fn open(&self, extent: &ExtentMeta) -> Result<File> {
         File::open_rw(&self.folder.join(&extent.file)).map_err(|error| self.failed(extent, error))
     }
 
-    fn failed(&self, extent: &ExtentMeta, error: std::io::Error) -> Error {
+    pub(super) fn failed(&self, extent: &ExtentMeta, error: std::io::Error) -> Error {
         Error::io(
             "the image cannot be written",
             self.folder.join(&extent.file),
@@ -367,7 +348,7 @@ fn new_folder(root: &Path) -> Result<PathBuf> {
     }
 }
 
-fn overlap(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
+pub(super) fn overlap(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
     let start = a.start.max(b.start);
     start..a.end.min(b.end).max(start)
 }

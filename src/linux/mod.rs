@@ -6,8 +6,8 @@ mod partition;
 mod session;
 
 pub use manifest::{Flag, ManifestLine};
-pub(crate) use partition::SuperBlock;
 pub use partition::{
     ContentId, FileSystem, IdError, PartitionName, PartitionNameError, UnknownFileSystem,
 };
+pub(crate) use partition::{FsState, SuperBlock};
 pub use session::{MIN_SESSION_SIZE, SessionDisk};

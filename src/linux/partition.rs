@@ -148,6 +148,16 @@ pub(crate) struct SuperBlock {
     pub(crate) fs: FileSystem,
     /// How many bytes the file system takes: fewer in a file mean that it was cut.
     pub(crate) bytes: u64,
+    pub(crate) state: FsState,
+}
+
+/// Whether a file system was left in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FsState {
+    /// It was unmounted, or is never written to.
+    Clean,
+    /// It is, or was, mounted for writing: its journal may hold what its blocks do not.
+    Unclean,
 }
 
 impl FileSystem {
@@ -173,7 +183,7 @@ impl FileSystem {
         let squashfs = || {
             let version = u64::from(le(head, 28, 2)?);
             (le(head, 0, 4)? == 0x7371_7368 && version == 4).then_some(())?;
-            Some((Self::Squashfs, le64(head, 40)?))
+            Some((Self::Squashfs, le64(head, 40)?, FsState::Clean))
         };
         let erofs = || {
             (le(head, 1024, 4)? == 0xe0f5_e1e2).then_some(())?;
@@ -181,6 +191,7 @@ impl FileSystem {
             Some((
                 Self::Erofs,
                 u64::from(le(head, 1024 + 36, 4)?).saturating_mul(block),
+                FsState::Clean,
             ))
         };
         let ext4 = || {
@@ -193,10 +204,18 @@ impl FileSystem {
                 0
             };
             let blocks = high | u64::from(le(head, 1024 + 4, 4)?);
-            Some((Self::Ext4, blocks.saturating_mul(block)))
+            // s_state has EXT4_VALID_FS (1) and no EXT4_ERROR_FS (2); s_feature_incompat has no
+            // EXT4_FEATURE_INCOMPAT_RECOVER (4), which a mount for writing sets.
+            let state = le(head, 1024 + 0x3a, 2)? & 3;
+            let recover = le(head, 1024 + 0x60, 4)? & 4;
+            let state = match (state, recover) {
+                (1, 0) => FsState::Clean,
+                _ => FsState::Unclean,
+            };
+            Some((Self::Ext4, blocks.saturating_mul(block), state))
         };
-        let (fs, bytes) = squashfs().or_else(erofs).or_else(ext4)?;
-        Some(SuperBlock { fs, bytes })
+        let (fs, bytes, state) = squashfs().or_else(erofs).or_else(ext4)?;
+        Some(SuperBlock { fs, bytes, state })
     }
 }
 

@@ -43,6 +43,11 @@ fn images() {
 }
 
 #[test]
+fn publish() {
+    all(&scene::rich(), vec![Task::Publish]);
+}
+
+#[test]
 fn a_store_is_begun() {
     all(&[], vec![Task::Begin]);
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stratavm::image::{AddOptions, Wrap, add};
 use stratavm::linux::FileSystem;
+use stratavm::machine::PublishOptions;
 use stratavm::spec::Role;
 use stratavm::store::{FsckMode, FsckOptions};
 use stratavm::{Ctx, Error, ErrorKind, Result, Store};
@@ -28,6 +29,8 @@ pub(crate) enum Task {
     AddDisk,
     /// A bare file system becomes an image.
     AddFileSystem,
+    /// The os becomes an image, with what is frozen over its own.
+    Publish,
     /// A store is opened where there is none.
     Begin,
     /// What nobody needs is removed.
@@ -61,6 +64,11 @@ impl Task {
                 });
                 options.max_extent = Some(1 << 20);
                 drop(added(&options, "office.squashfs")?);
+            }
+            Self::Publish => {
+                let machine = world.store.machine(&DESK.parse().unwrap())?;
+                let (os, options) = ("os".parse().unwrap(), PublishOptions::default());
+                drop(machine.publish(&os, &options, &Ctx::none())?);
             }
             Self::Begin => drop(Store::open(folder.join("begun"))?),
             Self::Prune => world.try_prune()?,
@@ -113,7 +121,7 @@ impl Task {
 
     /// Whether it is about images.
     pub(crate) fn adds_image(&self) -> bool {
-        matches!(self, Self::AddDisk | Self::AddFileSystem)
+        matches!(self, Self::AddDisk | Self::AddFileSystem | Self::Publish)
     }
 
     /// Whether it may change the files of `layer`.

@@ -138,7 +138,7 @@ impl Job<'_> {
         self.source
             .read_from(self.part.levels(), buf, range.start)?;
         let mut written = 0;
-        for (content, part) in zeros::parts(buf) {
+        for (content, part) in zeros::zero_runs(buf) {
             let at = range.start + part.start as u64;
             let len = (part.end - part.start) as u64;
             match (content, self.part) {

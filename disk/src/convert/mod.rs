@@ -9,6 +9,7 @@ mod target;
 mod zeros;
 
 pub use target::Target;
+pub use zeros::{Content, zero_runs};
 
 use crate::chain::Chain;
 use crate::{Ctx, Durability, Error, Result, Volume};

@@ -5,8 +5,9 @@ use std::ops::Range;
 /// Bytes of a block: what file systems give room in.
 pub(super) const BLOCK: usize = 4096;
 
-/// The parts of `buf` in order, each of whole blocks (the last as long as it is): those of zeros, and those with data.
-pub(super) fn parts(buf: &[u8]) -> impl Iterator<Item = (Content, Range<usize>)> + '_ {
+/// The parts of `buf` in order, each of whole blocks of 4096 bytes (the last as long as it is): those of zeros, and
+/// those with data.
+pub fn zero_runs(buf: &[u8]) -> impl Iterator<Item = (Content, Range<usize>)> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = buf.get(at..).filter(|rest| !rest.is_empty())?;
@@ -21,8 +22,10 @@ pub(super) fn parts(buf: &[u8]) -> impl Iterator<Item = (Content, Range<usize>)>
 
 /// What a range holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub enum Content {
+    /// Zeros alone.
     Zeros,
+    /// Something else in each block.
     Data,
 }
 
@@ -47,7 +50,7 @@ mod tests {
         buf[BLOCK] = 1;
         buf[3 * BLOCK - 1] = 1;
         buf[4 * BLOCK + 9] = 1;
-        let found: Vec<_> = parts(&buf).collect();
+        let found: Vec<_> = zero_runs(&buf).collect();
         assert_eq!(
             found,
             [
@@ -57,6 +60,6 @@ mod tests {
                 (Content::Data, 4 * BLOCK..4 * BLOCK + 10),
             ]
         );
-        assert_eq!(parts(&[]).count(), 0);
+        assert_eq!(zero_runs(&[]).count(), 0);
     }
 }

@@ -129,6 +129,11 @@ pub(crate) enum Command {
     /// Give a layer another image.
     #[command(after_help = "Example:\n  stratavm update finance office office-v2.raw")]
     Update(Update),
+    /// Make an image of a layer's revision, for other machines to take.
+    #[command(after_help = "Examples:
+  stratavm publish finance os --label 'security fixes of May'
+  stratavm update lamp os sha256c:5f0d...")]
+    Publish(Publish),
     /// Add a layer, described in a TOML file as in a spec, or take back a removed one.
     #[command(after_help = "Examples:
   stratavm add finance crm-layer.toml
@@ -344,6 +349,18 @@ pub(crate) struct Update {
     /// Drop what the guest wrote to the layer; its revisions stay.
     #[arg(long)]
     pub(crate) discard_writes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    #[command(flatten)]
+    pub(crate) of: OfLayer,
+    /// The revision to make it of [default: the current one].
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) rev: Option<u64>,
+    /// What to say of the image; kept with it.
+    #[arg(long)]
+    pub(crate) label: Option<String>,
 }
 
 #[derive(Debug, Args)]

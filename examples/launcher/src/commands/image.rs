@@ -60,7 +60,8 @@ fn kind(fs: FileSystem) -> Fs {
     }
 }
 
-fn as_json(image: &Image) -> Result<Value> {
+/// An image as `image list` and whatever makes one show it.
+pub(super) fn as_json(image: &Image) -> Result<Value> {
     let meta = &image.meta;
     let partitions = meta.partitions.iter().map(|partition| {
         json!({

@@ -3,6 +3,7 @@
 mod detach;
 mod disk;
 mod doctor;
+mod golden;
 mod history;
 mod image;
 mod layer;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Command::Retention(args) => revision::retention(&context, &args),
         Command::Rollback(args) => layer::rollback(&context, &args),
         Command::Update(args) => layer::update(&context, &args),
+        Command::Publish(args) => golden::publish(&context, &args),
         Command::Add(args) => layer::add(&context, &args),
         Command::Remove(args) => layer::remove(&context, &args),
         Command::Rejuvenate(args) => layer::rejuvenate(&context, &args.name),

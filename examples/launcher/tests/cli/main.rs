@@ -15,6 +15,7 @@ mod disk_check;
 mod disk_convert;
 mod disk_map;
 mod disks;
+mod golden;
 mod history;
 mod images;
 mod killed;
