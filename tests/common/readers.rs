@@ -7,18 +7,14 @@ use std::env;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::program::within_limit;
 use super::report;
 
-/// A script that hangs is ended after this long.
-const LIMIT: Duration = Duration::from_secs(600);
 const MIB: u64 = 1 << 20;
 
 /// A parser that is not ours.
@@ -215,30 +211,4 @@ fn find(program: &str) -> bool {
     // Some programs are where only an administrator's PATH leads.
     let mut folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
     folders.any(|folder| folder.join(program).is_file())
-}
-
-/// What a program printed, if it ended well and in time.
-pub(crate) fn within_limit(command: &mut Command) -> Result<String, String> {
-    command
-        .env("LC_ALL", "C.UTF-8")
-        .env("PYTHONIOENCODING", "utf-8")
-        .stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| error.to_string())?;
-    let pid = child.id();
-    let (send, ended) = mpsc::channel();
-    thread::spawn(move || send.send(child.wait_with_output()));
-    let Ok(output) = ended.recv_timeout(LIMIT) else {
-        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        return Err(format!("no end after {} s", LIMIT.as_secs()));
-    };
-    let output = output.map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(format!(
-            "{}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        ));
-    }
-    String::from_utf8(output.stdout).map_err(|error| error.to_string())
 }

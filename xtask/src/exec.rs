@@ -1,7 +1,9 @@
 //! Running other programs: output passed through and kept, and an end to each within a time limit.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -109,6 +111,58 @@ pub(crate) fn pass_through(command: &mut Command, limit: Duration) -> Result<End
     })
 }
 
+/// Runs a program with all that it says appended to the file `log`, and ends it when `limit` is over. An error has the
+/// last lines of what it said.
+pub(crate) fn logged(command: &mut Command, log: &Path, limit: Duration) -> Result<(), Error> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let cannot = |error: io::Error| Error::new(format!("cannot run {name}: {error}"));
+    let file = OpenOptions::new().append(true).create(true).open(log);
+    let file = file.map_err(|error| Error::new(format!("{}: {error}", log.display())))?;
+    let begin = file.metadata().map_or(0, |data| data.len());
+    command.stdin(Stdio::null());
+    command.stdout(file.try_clone().map_err(cannot)?);
+    let mut child = command.stderr(file).spawn().map_err(cannot)?;
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(cannot)? {
+            break status;
+        }
+        if started.elapsed() > limit {
+            kill_tree(&mut child);
+            let seconds = limit.as_secs();
+            return Err(Error::new(format!("{name}: no end after {seconds} s")));
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = Vec::new();
+    let read = File::open(log).and_then(|mut file| {
+        file.seek(SeekFrom::Start(begin))?;
+        file.read_to_end(&mut said)
+    });
+    read.map_err(|error| Error::new(format!("{}: {error}", log.display())))?;
+    Err(Error::new(format!(
+        "{name} failed ({status}), {}: {}",
+        log.display(),
+        reason(&String::from_utf8_lossy(&said))
+    )))
+}
+
+/// Why a program of Debian's failed: the lines that it marks as errors, or else the last ones.
+fn reason(said: &str) -> String {
+    let marked: Vec<&str> = said.lines().filter(|line| line.starts_with("E:")).collect();
+    if !marked.is_empty() {
+        return marked.join("; ");
+    }
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}
+
 /// Ends a program and, where `ps` tells them, the programs that it started: a hanging test is a grandchild of cargo.
 fn kill_tree(child: &mut Child) {
     let table = output(Command::new("ps").args(["-A", "-o", "pid=", "-o", "ppid="]));
@@ -152,6 +206,20 @@ mod tests {
         let table = "  1 0\n 10 1\n 11 10\n 12 11\n 13 1\n";
         assert_eq!(descendants(10, table), [11, 12]);
         assert_eq!(descendants(13, table), [0u32; 0]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_logged_program_says_why_it_failed_in_its_own_words_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let second = Duration::from_secs(60);
+        let sh = |script: &str| logged(Command::new("sh").args(["-c", script]), &log, second);
+        sh("echo E: not mine").unwrap();
+        let error = sh("echo one; echo E: no room >&2; exit 3").unwrap_err();
+        assert!(error.0.ends_with(": E: no room"), "{error}");
+        let error = sh("seq 5; exit 1").unwrap_err();
+        assert!(error.0.ends_with(": 3; 4; 5"), "{error}");
     }
 
     #[cfg(unix)]

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod exec;
+mod rig;
 mod setup;
 mod specs;
 mod test;
@@ -20,7 +21,7 @@ use clap::Parser;
 )]
 enum Task {
     /// Runs every check: fmt, scripts, clippy, docs, unit, doctests, golden, conformance, interop,
-    /// storm, fuzz smoke.
+    /// virtualbox, storm, fuzz smoke.
     Test(test::Args),
     /// Makes a Linux guest from Debian packages and shows each promise by its own boots.
     Demo(demo::Args),
@@ -28,6 +29,8 @@ enum Task {
     Bench(bench::Args),
     /// Installs what the checks need and nothing else.
     Setup,
+    /// Builds a product to test against in a root folder of its own, or runs a command in it.
+    Rig(rig::Args),
     /// Copies the committed specs with the images that they name, to be translated by hand.
     Specs(specs::Args),
     /// Rewrites the golden files from what the library makes now; look at the diff before you commit.
@@ -42,12 +45,17 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Setup => setup::for_tests().map(|found| found.print()),
+        Task::Rig(args) => return answer(rig::run(&args)),
         Task::Specs(args) => specs::run(&args),
         Task::Bless => test::bless(),
         Task::Schema => test::schema(),
     };
+    answer(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn answer(done: Result<ExitCode, exec::Error>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error}");
             ExitCode::FAILURE

@@ -9,6 +9,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::exec::Error;
+use crate::rig;
 
 pub(crate) use rust::{cargo_fuzz, has_nightly};
 
@@ -33,10 +34,22 @@ pub(crate) enum Probe {
 }
 
 impl Package {
-    const fn program(name: &'static str, program: &'static str, why: &'static str) -> Self {
+    pub(crate) const fn program(
+        name: &'static str,
+        program: &'static str,
+        why: &'static str,
+    ) -> Self {
         Self {
             name,
             probe: Probe::Program(program),
+            why,
+        }
+    }
+
+    pub(crate) const fn file(name: &'static str, path: &'static str, why: &'static str) -> Self {
+        Self {
+            name,
+            probe: Probe::File(path),
             why,
         }
     }
@@ -61,16 +74,16 @@ const FOR_TESTS: &[Package] = &[
         "qemu-system-aarch64",
         "starts what is planned for aarch64",
     ),
-    Package {
-        name: "ovmf",
-        probe: Probe::File("/usr/share/OVMF/OVMF_CODE_4M.fd"),
-        why: "the firmware of UEFI guests",
-    },
-    Package {
-        name: "qemu-efi-aarch64",
-        probe: Probe::File("/usr/share/AAVMF/AAVMF_CODE.fd"),
-        why: "the firmware of aarch64 guests",
-    },
+    Package::file(
+        "ovmf",
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "the firmware of UEFI guests",
+    ),
+    Package::file(
+        "qemu-efi-aarch64",
+        "/usr/share/AAVMF/AAVMF_CODE.fd",
+        "the firmware of aarch64 guests",
+    ),
     Package::program("qemu-utils", "qemu-img", "reads every disk chain back"),
     Package::program(
         "libxml2-utils",
@@ -146,7 +159,7 @@ impl Found {
 
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<Found, Error> {
-    let mut found = ensure(FOR_TESTS);
+    let mut found = ensure(&[FOR_TESTS, rig::PACKAGES].concat());
     match python::ensure() {
         Ok(python) => found.python = Some(python),
         Err(error) => found

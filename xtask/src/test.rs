@@ -1,10 +1,11 @@
 //! `cargo xtask test`: all phases run even when one fails, then one table says what happened. What a phase runs is in
-//! `phases`, the fuzz targets in `fuzz`, what the tests reported in `report`, the table in `table`.
+//! `phases`, the fuzz targets in `fuzz`, where the tests of VirtualBox run in `virtualbox`, what the tests reported in `report`, the table in `table`.
 
 mod fuzz;
 mod phases;
 mod report;
 mod table;
+mod virtualbox;
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Context, Extent, Outcome, Skips, fuzz};
+use super::{Context, Extent, Outcome, Skips, fuzz, virtualbox};
 use crate::exec::{self, Error};
 use crate::setup;
 use crate::workspace;
@@ -36,6 +36,8 @@ pub(crate) enum Phase {
     Conformance,
     /// Reading back by parsers that are not ours: test targets named interop*.
     Interop,
+    /// The real VirtualBox, installed here or in the rig that is built for it: test targets named virtualbox*.
+    Virtualbox,
     /// Machines under drawn operations, faults, kill -9 and crowds of processes: test targets named model*, faults*,
     /// storm*, worlds*.
     Storm,
@@ -55,6 +57,7 @@ impl fmt::Display for Phase {
             Self::Golden => "golden",
             Self::Conformance => "conformance",
             Self::Interop => "interop",
+            Self::Virtualbox => "virtualbox",
             Self::Storm => "storm",
             Self::Fuzz => "fuzz",
         })
@@ -62,7 +65,7 @@ impl fmt::Display for Phase {
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Fmt,
         Self::Scripts,
         Self::Clippy,
@@ -72,6 +75,7 @@ impl Phase {
         Self::Golden,
         Self::Conformance,
         Self::Interop,
+        Self::Virtualbox,
         Self::Storm,
         Self::Fuzz,
     ];
@@ -82,6 +86,7 @@ impl Phase {
             target if target.starts_with("golden") => Self::Golden,
             target if target.starts_with("conformance") => Self::Conformance,
             target if target.starts_with("interop") => Self::Interop,
+            target if target.starts_with("virtualbox") => Self::Virtualbox,
             target
                 if ["model", "faults", "storm", "worlds"]
                     .iter()
@@ -125,24 +130,20 @@ pub(super) fn run(phase: Phase, context: &Context) -> Outcome {
         }
         Phase::Scripts => scripts(&mut outcome, context),
         Phase::Doctests => tests(&mut outcome, context, &["--doc"]),
-        Phase::Unit | Phase::Golden | Phase::Conformance | Phase::Interop | Phase::Storm => {
-            workspace::test_targets().and_then(|all| {
-                let targets = phase.targets(&all);
-                let mut args: Vec<&str> = Vec::new();
-                if phase == Phase::Unit {
-                    args.extend(["--lib", "--bins", "--examples"]);
-                }
-                args.extend(
-                    targets
-                        .iter()
-                        .flat_map(|target| ["--test", target.as_str()]),
-                );
-                if args.is_empty() {
-                    return Err(Error::new(format!("no test target is named {phase}*")));
-                }
-                tests(&mut outcome, context, &args)
-            })
+        Phase::Unit => targets(&mut outcome, context, &["--lib", "--bins", "--examples"]),
+        Phase::Golden | Phase::Conformance | Phase::Interop | Phase::Storm => {
+            targets(&mut outcome, context, &[])
         }
+        Phase::Virtualbox => match virtualbox::runner() {
+            Ok(runner) => {
+                let runner: Vec<&str> = runner.iter().map(String::as_str).collect();
+                targets(&mut outcome, context, &runner)
+            }
+            Err(error) => {
+                outcome.skips.push(format!("VirtualBox: {error}"));
+                Ok(())
+            }
+        },
         Phase::Fuzz => fuzz::run(&mut outcome, context),
     };
     if let Err(error) = done {
@@ -150,6 +151,19 @@ pub(super) fn run(phase: Phase, context: &Context) -> Outcome {
     }
     outcome.took = started.elapsed();
     outcome
+}
+
+/// The integration tests of a phase, and what more cargo is to be told.
+fn targets(outcome: &mut Outcome, context: &Context, more: &[&str]) -> Result<(), Error> {
+    let phase = outcome.phase;
+    let all = workspace::test_targets()?;
+    let targets = phase.targets(&all);
+    if targets.is_empty() {
+        return Err(Error::new(format!("no test target is named {phase}*")));
+    }
+    let mut args = more.to_vec();
+    args.extend(targets.iter().flat_map(|target| ["--test", target]));
+    tests(outcome, context, &args)
 }
 
 /// One cargo command that passes or fails as a whole.
@@ -317,10 +331,12 @@ mod tests {
             "store",
             "storm",
             "model",
+            "virtualbox_disks",
         ];
         let all = all.map(String::from);
         assert_eq!(Phase::Golden.targets(&all), ["golden", "golden_disk"]);
         assert_eq!(Phase::Unit.targets(&all), ["store"]);
+        assert_eq!(Phase::Virtualbox.targets(&all), ["virtualbox_disks"]);
         assert_eq!(Phase::Storm.targets(&all), ["storm", "model"]);
     }
 
