@@ -12,6 +12,13 @@ use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
 use stratavm_disk::vmdk::{Descriptor, SparseHeader};
 use stratavm_disk::{Access, Below, Chain, Format, probe};
 
+#[path = "../fuzz/src/drawn.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod drawn;
+#[path = "../fuzz/src/files.rs"]
+#[allow(unreachable_pub)]
+mod files;
+
 fn every_seed(target: &str, accepts: impl Fn(&[u8], &Path) -> Result<(), String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
@@ -32,8 +39,13 @@ fn reads(bytes: &[u8], name: &str) -> stratavm_disk::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
-    let (format, gate) = (probe(&path)?, Below::beside(&path)?);
-    let chain = Chain::open(&path, format, Access::Read, &gate)?;
+    reads_beside(&path)
+}
+
+/// Opens an image with what it names in its folder, and reads all of it.
+fn reads_beside(path: &Path) -> stratavm_disk::Result<()> {
+    let (format, gate) = (probe(path)?, Below::beside(path)?);
+    let chain = Chain::open(path, format, Access::Read, &gate)?;
     let mut all = vec![0; usize::try_from(chain.size()).unwrap()];
     chain.read_at(&mut all, 0)
 }
@@ -91,6 +103,63 @@ fn disk_seeds_are_accepted() {
         HdsHeader::parse(bytes, path)
             .map(drop)
             .map_err(|error| error.to_string())
+    });
+}
+
+/// Whether one of several files opens, a raw one aside, with all that it lies on.
+fn opens_one(bytes: &[u8]) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut refused = String::new();
+    let mut opened = false;
+    for (name, content) in files::of(bytes) {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        match reads_beside(&path) {
+            Ok(()) => opened |= name != "j.raw",
+            Err(error) => refused += &format!("{error}; "),
+        }
+    }
+    opened.then_some(()).ok_or(refused)
+}
+
+#[test]
+fn chain_seeds_are_accepted() {
+    every_seed("chain_open", |bytes, _| opens_one(bytes));
+    every_seed("chain_convert", |bytes, _| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = drawn::Bytes(bytes);
+        bytes.one(&stratavm_disk::Target::ALL);
+        let drawn = drawn::Drawn::new(&mut bytes, folder.path()).unwrap();
+        let chain = drawn.open(Access::Read, folder.path()).unwrap();
+        assert!(drawn::reads_as(&chain, drawn.contents.last().unwrap()).unwrap());
+        match drawn.images.len() > 1 && bytes.0.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "{} images, {} bytes left",
+                drawn.images.len(),
+                bytes.0.len()
+            )),
+        }
+    });
+    every_seed("disk_writes", |bytes, _| {
+        let mut bytes = drawn::Bytes(bytes);
+        bytes.byte();
+        let size = bytes.size();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.vmdk");
+        let options = drawn::options(1);
+        stratavm_disk::create_blank(&path, stratavm_disk::Target::Vmdk, size, &options).unwrap();
+        let gate = Below::beside(&path).unwrap();
+        let chain = Chain::open(&path, Format::VmdkSparse, Access::Write, &gate).unwrap();
+        let mut content = vec![0; usize::try_from(size).unwrap()];
+        for _ in 0..=bytes.byte() % 3 {
+            drawn::change(&mut bytes, &chain, &mut content).unwrap();
+        }
+        assert!(drawn::reads_as(&chain, &content).unwrap());
+        match content.iter().any(|byte| *byte != 0) && bytes.0.is_empty() {
+            true => Ok(()),
+            false => Err(format!("nothing written, or {} bytes left", bytes.0.len())),
+        }
     });
 }
 

@@ -1,4 +1,5 @@
-//! Any bytes as a VMDK, a sparse file or a text descriptor that may name itself as its extent.
+//! Any bytes as a VMDK, a sparse file or a text descriptor that may name itself as its extent. Nothing but what is written
+//! to a sound sparse one changes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,4 +11,7 @@ fuzz_target!(|data: &[u8]| {
         _ => Format::VmdkSparse,
     };
     stratavm_fuzz::image(data, "image.vmdk", format);
+    if format == Format::VmdkSparse {
+        stratavm_fuzz::write_then_read_if_sound(data, "image.vmdk", format);
+    }
 });

@@ -1,5 +1,10 @@
 //! What the targets of image formats share: bytes become a file, which is opened, mapped, read, written to, checked and
 //! mended as its format says. No panic, bounded memory, and an end.
+//!
+//! `drawn` makes sound images and chains of an input's bytes, `files` takes several files from one.
+
+pub mod drawn;
+pub mod files;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -89,6 +94,19 @@ fn mend(path: &Path, format: Format) -> Result<(), Error> {
         mapped.expect("what is sound can be mapped");
     }
     Ok(())
+}
+
+/// As [`write_then_read`], for formats whose writers do not look for units that share a place: only where a check finds
+/// none.
+pub fn write_then_read_if_sound(data: &[u8], name: &str, format: Format) {
+    let folder = folder().expect("a folder");
+    let path = folder.path().join(name);
+    fs::write(&path, data).expect("a file");
+    let gate = Below::beside(&path).expect("a folder");
+    let checked = check(&path, format, &gate, &CheckOptions::default(), &Ctx::none());
+    if checked.is_ok_and(|checked| checked.findings.is_empty()) {
+        write_then_read(data, name, format);
+    }
 }
 
 /// Writes to an image that can be written to, and compares what is around that, now and when it is opened again. For
