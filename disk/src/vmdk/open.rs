@@ -1,6 +1,7 @@
 //! Opening a VMDK for its data: a sparse file with its descriptor inside, or a text descriptor with its extents, each
 //! through the caller's gate.
 
+use super::descriptor::KINDS;
 use super::{
     Access as ExtentAccess, Descriptor, Extent, ExtentKind, Grains, Head, SECTOR, read_header,
     read_text_descriptor,
@@ -113,6 +114,10 @@ fn part(extent: &Extent, by: &Path, access: Access, gate: &dyn Gate) -> Result<B
             let header = read_header(&file)?;
             Ok(Box::new(Grains::open(file, header, extent.sectors, used)?))
         }
-        other => Err(Error::unsupported(format!("an extent of type {other:?}"))),
+        other => {
+            let named = KINDS.iter().find(|(kind, _)| *kind == other);
+            let name = named.map_or("", |(_, name)| name);
+            Err(Error::unsupported(format!("an extent of type {name}")))
+        }
     }
 }

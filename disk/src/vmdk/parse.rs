@@ -200,6 +200,8 @@ fn header(p: &mut Parts, key: &str, value: &str, line: &str) -> Result<()> {
             }
             p.parent_hint = Some(hint.to_owned());
         }
+        // Its extents hold no plain text; govmomi's `vmdk.Descriptor` knows the key.
+        "encryptionKeys" => return Err(Error::unsupported("disk is encrypted")),
         _ if is_known_key(key) => {
             return Err(Error::malformed(format!(
                 "key {key:?} is spelled in another case"
