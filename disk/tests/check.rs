@@ -224,9 +224,9 @@ const CASES: &[Case] = &[
         what: "a second copy that names data that the first does not",
         kinds: &[&VMDK],
         damage: |kind, bytes| poke(bytes, kind.entries + 8, &[0; 4]),
-        finds: &[(Leak, Remedy::None), (SecondCopy, Remedy::None)],
+        finds: &[(Leak, Remedy::None), (SecondCopy, Remedy::DropLost)],
         safe: After::Untouched,
-        drop: After::Untouched,
+        drop: After::Sound,
     },
     Case {
         what: "a grain table outside the file",

@@ -95,7 +95,8 @@ fn compare<L: Layout>(
         let (a, b) = (first.word(from + n * 4)?, second.word(to + n * 4)?);
         if a != b {
             differ += 1;
-            // Data that only the second copy knows of: which of the two is right cannot be known.
+            // Data that only the second copy knows of: after a crash it was never flushed, but a first copy that was
+            // damaged looks the same.
             knows |= walk.is_free(layout, layout.decode(b));
         }
     }
@@ -108,7 +109,10 @@ fn compare<L: Layout>(
         len: TABLE,
     };
     let (mend, why) = match knows {
-        true => (Mend::Never, ", and names data that the first does not"),
+        true => (
+            Mend::DropLost(copy),
+            ", and names data that the first does not",
+        ),
         false => (Mend::Safe(copy), ""),
     };
     let detail =
