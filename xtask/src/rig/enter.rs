@@ -82,16 +82,14 @@ pub(super) fn entered(args: &Args) -> Result<ExitCode, Error> {
     }
     let current = env::current_dir()
         .map_err(|error| Error::new(format!("the folder that this runs in: {error}")))?;
+    // What a command leaves in its home goes with it; the project may lie below there.
+    mount("tmpfs", &args.root.join("root"))?;
     for folder in shared(&current) {
         bind(&args.root, &folder)?;
     }
     bind(&args.root, Path::new("/dev"))?;
     let proc = args.root.join("proc");
-    exec::output(
-        Command::new("mount")
-            .args(["-t", "proc", "proc"])
-            .arg(&proc),
-    )?;
+    mount("proc", &proc)?;
     let mut chroot = Command::new("chroot");
     chroot.arg(&args.root).arg("/usr/bin/env");
     chroot.arg("--chdir").arg(&current).args(&args.command);
@@ -139,6 +137,12 @@ fn bind(root: &Path, folder: &Path) -> Result<(), Error> {
     }
     let mut mount = Command::new("mount");
     exec::output(mount.arg("--rbind").arg(folder).arg(&place)).map(drop)
+}
+
+/// Mounts a file system that has no device.
+fn mount(kind: &str, place: &Path) -> Result<(), Error> {
+    let mut mount = Command::new("mount");
+    exec::output(mount.args(["-t", kind, kind]).arg(place)).map(drop)
 }
 
 /// The product's processes that live, by the process table at `proc`.
