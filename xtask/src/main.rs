@@ -21,7 +21,7 @@ use clap::Parser;
 )]
 enum Task {
     /// Runs every check: fmt, scripts, clippy, docs, unit, doctests, golden, conformance, interop,
-    /// virtualbox, storm, fuzz smoke.
+    /// virtualbox, storm, fuzz smoke; with --slow Miri.
     Test(test::Args),
     /// Makes a Linux guest from Debian packages and shows each promise by its own boots.
     Demo(demo::Args),

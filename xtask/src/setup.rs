@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::exec::Error;
 use crate::rig;
 
-pub(crate) use rust::{cargo_fuzz, has_nightly};
+pub(crate) use rust::{cargo_fuzz, has_miri, has_nightly};
 
 /// One thing a task needs from the system.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: all phases run even when one fails, then one table says what happened. What a phase runs is in
-//! `phases`, the fuzz targets in `fuzz`, where the tests of VirtualBox run in `virtualbox`, what the tests reported in `report`, the table in `table`.
+//! `phases`, the fuzz targets in `fuzz`, Miri in `miri`, where the tests of VirtualBox run in `virtualbox`, what the tests reported in `report`, the table in `table`.
 
 mod fuzz;
+mod miri;
 mod phases;
 mod report;
 mod table;
@@ -20,7 +21,7 @@ pub(crate) struct Args {
     /// A skip is a failure (on Linux, where everything can be installed).
     #[arg(long)]
     strict: bool,
-    /// Kills, fault points and drawn cases in full: for hours rather than minutes.
+    /// Kills, fault points and drawn cases in full, and Miri: for hours rather than minutes.
     #[arg(long)]
     slow: bool,
     /// Only these phases.
@@ -97,7 +98,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     };
     let mut outcomes = Vec::new();
     for phase in Phase::ALL {
-        if args.only.is_empty() || args.only.contains(&phase) {
+        let asked = match args.only.is_empty() {
+            true => phase.is_part_of(context.extent),
+            false => args.only.contains(&phase),
+        };
+        if asked {
             println!("\n== {phase}");
             outcomes.push(phases::run(phase, &context));
         }

@@ -457,3 +457,22 @@ impl<L: Layout> Allocate for Blocks<L> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_on_side_by_side_and_never_beyond_what_can_be_counted() {
+        let at = Entry::At(4096);
+        assert!(follows(at, Entry::At(4096 + 3 * 512), 3, 512));
+        assert!(!follows(at, Entry::At(4096 + 2 * 512), 3, 512));
+        assert!(
+            !follows(at, Entry::Absent, 1, 512) && !follows(Entry::Zero, Entry::Absent, 1, 512)
+        );
+        assert!(follows(Entry::Absent, Entry::Absent, u64::MAX, u64::MAX));
+        assert!(!follows(Entry::Packed(0), Entry::Packed(512), 1, 512));
+        assert!(!follows(at, Entry::At(0), u64::MAX, 512));
+        assert!(!follows(Entry::At(u64::MAX), Entry::At(511), 1, 512));
+    }
+}

@@ -143,3 +143,44 @@ impl Allocate for Concat {
         self.writers().try_for_each(|part| part.finish(durability))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ErrorKind;
+    use crate::engine::Zeros;
+
+    fn parts(sizes: &[u64]) -> Vec<Box<dyn Map>> {
+        let zeros = |size: &u64| -> Box<dyn Map> { Box::new(Zeros { size: *size }) };
+        sizes.iter().map(zeros).collect()
+    }
+
+    #[test]
+    fn a_range_ends_where_its_part_does() {
+        let disk = Concat::new(parts(&[512, 1, 1000])).unwrap();
+        assert_eq!(disk.size(), 1513);
+        for (at, len, want) in [
+            (0, 1513, 512),
+            (511, 9, 1),
+            (512, 9, 1),
+            (513, 9, 9),
+            (1512, 1, 1),
+        ] {
+            assert_eq!(disk.map(at, len).unwrap().len, want, "{at}");
+        }
+        let error = disk.map(1513, 1).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        // None of the parts can be written to.
+        assert!(disk.writer().is_none());
+        assert_eq!(disk.unit(600), 600..601);
+    }
+
+    #[test]
+    fn parts_that_add_up_to_no_disk_are_refused() {
+        for sizes in [&[][..], &[512, 0], &[u64::MAX, 1]] {
+            let error = Concat::new(parts(sizes)).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Malformed, "{sizes:?}");
+        }
+    }
+}

@@ -89,7 +89,7 @@ impl Table {
         }));
         let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
         if pages.len() >= MOST {
-            forget_some(&mut pages);
+            forget(&mut pages, MOST / 4);
         }
         // Another thread may have read it, and changed it, meanwhile.
         Ok(pages.entry(page).or_insert(read).clone())
@@ -196,9 +196,9 @@ fn read(file: &ImageFile, at: &PageAt) -> Result<Box<[AtomicU32]>> {
     Ok(words.collect())
 }
 
-/// Drops a quarter of the pages that nothing was changed in.
-fn forget_some(pages: &mut HashMap<u64, Arc<Page>>) {
-    let mut left = MOST / 4;
+/// Drops so many of the pages that nothing was changed in.
+fn forget(pages: &mut HashMap<u64, Arc<Page>>, number: usize) {
+    let mut left = number;
     pages.retain(|_, page| {
         let keep = left == 0 || page.changed.load(Ordering::Acquire);
         left -= usize::from(!keep);
@@ -231,5 +231,109 @@ impl Run {
         }
         self.bytes.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const AT: PageAt = PageAt {
+        offset: 4096,
+        mirror: Some(8192),
+        entries: 3,
+    };
+
+    fn page(words: &[u32]) -> Page {
+        let words = words.iter().map(|word| AtomicU32::new(*word));
+        Page::new(Some(words.collect()))
+    }
+
+    #[test]
+    fn a_page_has_its_entries_and_zeros_behind_them() {
+        let page = page(&[7, 8, 9]);
+        page.set(1, 0x0102_0304);
+        page.set(3, 5);
+        page.set(u64::MAX, 5);
+        let found: Vec<_> = [0, 1, 2, 3, u64::MAX].map(|n| page.get(n)).into();
+        assert_eq!(found, [7, 0x0102_0304, 9, 0, 0]);
+        let bytes: Vec<_> = page.bytes().collect();
+        assert_eq!(bytes, [7, 0, 0, 0, 4, 3, 2, 1, 9, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_page_in_a_hole_gets_entries_once() {
+        let table = Table::default();
+        let hole = Arc::new(Page::new(None));
+        assert!(hole.is_hole() && hole.get(2) == 0 && hole.bytes().count() == 0);
+        table.pages.write().unwrap().insert(4, hole);
+        table.fill_hole(4, &AT);
+        let filled = table.kept(4).unwrap();
+        assert!(!filled.is_hole() && filled.bytes().count() == 12);
+        filled.set(2, 6);
+        table.fill_hole(4, &AT);
+        table.fill_hole(5, &AT);
+        assert_eq!(table.kept(4).unwrap().get(2), 6);
+        assert!(table.kept(5).is_none());
+        assert_eq!(table.waiting(), 1);
+    }
+
+    #[test]
+    fn pages_are_changed_and_read_by_several_threads() {
+        let table = Table::default();
+        let pages = (0..4).map(|n| (n, Arc::new(Page::new(None))));
+        table.pages.write().unwrap().extend(pages);
+        std::thread::scope(|scope| {
+            for thread in 0..3_u32 {
+                let table = &table;
+                scope.spawn(move || {
+                    for number in 0..4 {
+                        table.fill_hole(number, &AT);
+                        let page = table.kept(number).unwrap();
+                        page.set(u64::from(thread), thread + 1);
+                        assert_eq!(page.get(u64::from(thread)), thread + 1);
+                    }
+                });
+            }
+        });
+        for number in 0..4 {
+            let page = table.kept(number).unwrap();
+            assert_eq!([0, 1, 2].map(|n| page.get(n)), [1, 2, 3]);
+        }
+        assert_eq!(table.waiting(), 4);
+    }
+
+    #[test]
+    fn of_many_pages_the_unchanged_ones_are_forgotten() {
+        let pages = (0..20).map(|n| (n, Arc::new(page(&[0]))));
+        let mut pages: HashMap<_, _> = pages.collect();
+        pages.values().take(5).for_each(|page| page.set(0, 1));
+        let changed = |pages: &HashMap<_, Arc<Page>>| {
+            let changed = pages.values().filter(|page| page.get(0) == 1);
+            changed.count()
+        };
+        forget(&mut pages, 8);
+        assert_eq!((pages.len(), changed(&pages)), (12, 5));
+        forget(&mut pages, 8);
+        assert_eq!((pages.len(), changed(&pages)), (5, 5));
+    }
+
+    #[test]
+    fn pages_are_written_together_where_both_copies_go_on() {
+        let run = Run {
+            start: Some((4096, Some(8192))),
+            bytes: vec![0; 12],
+        };
+        let at = |offset, mirror| PageAt {
+            offset,
+            mirror,
+            entries: 3,
+        };
+        assert!(run.goes_on_at(&at(4108, Some(8204))));
+        assert!(!run.goes_on_at(&at(4108, Some(8205))));
+        assert!(!run.goes_on_at(&at(4108, None)));
+        assert!(!run.goes_on_at(&at(4096, Some(8204))));
+        assert!(!Run::default().goes_on_at(&at(0, None)));
     }
 }

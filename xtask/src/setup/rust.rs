@@ -45,3 +45,10 @@ pub(crate) fn has_nightly() -> bool {
     exec::output(Command::new("rustup").args(["toolchain", "list"]))
         .is_ok_and(|listed| listed.lines().any(|line| line.starts_with("nightly")))
 }
+
+/// Whether that toolchain can run Miri.
+pub(crate) fn has_miri() -> bool {
+    let mut list = Command::new("rustup");
+    list.args(["component", "list", "--toolchain", "nightly", "--installed"]);
+    exec::output(&mut list).is_ok_and(|listed| listed.lines().any(|line| line.starts_with("miri")))
+}

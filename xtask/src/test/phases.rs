@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Context, Extent, Outcome, Skips, fuzz, virtualbox};
+use super::{Context, Extent, Outcome, Skips, fuzz, miri, virtualbox};
 use crate::exec::{self, Error};
 use crate::setup;
 use crate::workspace;
@@ -14,7 +14,7 @@ use crate::workspace;
 /// A phase that takes longer hangs: the slowest builds everything from nothing.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// The same where everything is tried in full.
-const FULL_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
+pub(super) const FULL_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Phase {
@@ -43,6 +43,8 @@ pub(crate) enum Phase {
     Storm,
     /// Each fuzz target for 20 seconds.
     Fuzz,
+    /// Miri over the disk engine's unit tests: part of full runs only, unless it is asked for.
+    Miri,
 }
 
 impl fmt::Display for Phase {
@@ -60,12 +62,13 @@ impl fmt::Display for Phase {
             Self::Virtualbox => "virtualbox",
             Self::Storm => "storm",
             Self::Fuzz => "fuzz",
+            Self::Miri => "miri",
         })
     }
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Fmt,
         Self::Scripts,
         Self::Clippy,
@@ -78,7 +81,13 @@ impl Phase {
         Self::Virtualbox,
         Self::Storm,
         Self::Fuzz,
+        Self::Miri,
     ];
+
+    /// Whether a run of this extent has it, if no phase was asked for.
+    pub(super) fn is_part_of(self, extent: Extent) -> bool {
+        self != Self::Miri || extent == Extent::Full
+    }
 
     /// Those of all integration test targets that belong to this phase.
     pub(crate) fn targets(self, all: &[String]) -> Vec<String> {
@@ -145,6 +154,7 @@ pub(super) fn run(phase: Phase, context: &Context) -> Outcome {
             }
         },
         Phase::Fuzz => fuzz::run(&mut outcome, context),
+        Phase::Miri => miri::run(&mut outcome),
     };
     if let Err(error) = done {
         outcome.failures.push(error.to_string());
@@ -221,14 +231,14 @@ fn tests(outcome: &mut Outcome, context: &Context, args: &[&str]) -> Result<(), 
 
 /// What libtest and libtest-mimic print.
 #[derive(Debug, Default, PartialEq)]
-struct Counts {
-    passed: u64,
-    failures: Vec<String>,
+pub(super) struct Counts {
+    pub(super) passed: u64,
+    pub(super) failures: Vec<String>,
     ignored: Vec<String>,
 }
 
 impl Counts {
-    fn of(printed: &str) -> Self {
+    pub(super) fn of(printed: &str) -> Self {
         let mut counts = Self::default();
         for line in printed.lines() {
             if let Some(summary) = line.strip_prefix("test result: ") {
