@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
-use stratavm_disk::{Access, Below, Chain, CheckOptions, Ctx, Error, check, info};
+use stratavm_disk::{Access, Below, Chain, CheckOptions, Ctx, Durability, Error, check, info};
 
 const MOST: usize = 1 << 20;
 /// Ranges that a map may have, and reads of the system that one image may take.
@@ -42,7 +42,13 @@ pub(crate) fn all() {
 
 /// How many images were opened, of all that were drawn.
 fn drawn_from(seed: &Seed, number: u64, most: u64, done: &mpsc::Sender<String>) -> u64 {
-    let folder = tempfile::tempdir().unwrap();
+    // In memory where the system has such a folder: some images are flushed again and again.
+    let memory = Path::new("/dev/shm");
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    let folder = folder.unwrap();
     fs::create_dir(folder.path().join("a.hdd")).unwrap();
     for raw in ["b.raw", "a.hdd/b.raw", "a.hdd/c.raw"] {
         fs::write(folder.path().join(raw), [7; 512]).unwrap();
@@ -76,7 +82,7 @@ fn drawn_from(seed: &Seed, number: u64, most: u64, done: &mpsc::Sender<String>) 
     most
 }
 
-/// All that can be asked of an image without changing it. What a part answers is for other tests.
+/// All that can be done with an image. What a part answers is for other tests.
 fn look(path: &Path, seed: &Seed, buf: &mut [u8], ranges: &mut u64) -> Result<(), Error> {
     drop(info(path));
     let gate = Below::beside(path)?;
@@ -103,7 +109,24 @@ fn look(path: &Path, seed: &Seed, buf: &mut [u8], ranges: &mut u64) -> Result<()
             .min(usize::try_from(size - at).unwrap_or(usize::MAX));
         drop(chain.read_at(&mut buf[..len], at));
     }
+    drop(chain);
+    drop(change(path, seed, &gate));
     mapped
+}
+
+/// Writes to it and makes zeros, where that is allowed.
+fn change(path: &Path, seed: &Seed, gate: &Below) -> Result<(), Error> {
+    let chain = Chain::open(path, seed.format, Access::Write, gate)?;
+    let size = chain.size();
+    let piece = [0x5a; 3000];
+    for at in [0, size / 2, size.saturating_sub(3000)] {
+        let len = piece
+            .len()
+            .min(usize::try_from(size - at).unwrap_or(usize::MAX));
+        chain.write_at(&piece[..len], at)?;
+    }
+    chain.zero(size / 3, (size - size / 3).min(200_000))?;
+    chain.close(Durability::Unsynced)
 }
 
 /// How often this thread has read from the system, where that is counted.
