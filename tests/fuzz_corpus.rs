@@ -11,6 +11,7 @@ use stratavm::machine::record::Record;
 use stratavm_disk::hdd::{DiskDescriptor, HdsHeader};
 use stratavm_disk::vmdk::{Descriptor, SparseHeader};
 use stratavm_disk::{Access, Below, Chain, Format, probe};
+use stratavm_virtualbox_sys::xpt::TypeLibrary;
 
 #[path = "../fuzz/src/drawn.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -209,5 +210,14 @@ fn gpt_seeds_are_accepted() {
             Ok(found) => Err(format!("no partition: {found:?}")),
             Err(error) => Err(error.to_string()),
         }
+    });
+}
+
+#[test]
+fn type_library_seeds_are_accepted() {
+    every_seed("xpt", |bytes, _| {
+        TypeLibrary::parse(bytes)
+            .map(drop)
+            .map_err(|error| error.to_string())
     });
 }
