@@ -51,13 +51,14 @@ const fn variant(
     }
 }
 
-const VARIANTS: [Variant; 7] = [
+const VARIANTS: [Variant; 8] = [
     variant("VDI", "Standard", "", false),
     variant("VDI", "Fixed", "", true),
     variant("VMDK", "Standard", "monolithicSparse", false),
     variant("VMDK", "Fixed", "monolithicFlat", true),
     variant("VMDK", "Split2G", "twoGbMaxExtentSparse", false),
     variant("VMDK", "Fixed,Split2G", "twoGbMaxExtentFlat", true),
+    variant("VMDK", "Fixed,ESX", "vmfs", true),
     variant("VMDK", "Stream", "streamOptimized", false),
 ];
 
@@ -161,7 +162,7 @@ fn images_of_all_variants_and_sizes_are_read_and_written_to() {
     for sectors in SIZES {
         read(&home, sectors, &VARIANTS);
     }
-    let [dynamic, _, sparse, _, split, split_flat, _] = VARIANTS;
+    let [dynamic, _, sparse, _, split, split_flat, ..] = VARIANTS;
     read(&home, LARGE, &[dynamic, sparse, split]);
     // VirtualBox writes all 2 GiB of it.
     if report::slow() {
