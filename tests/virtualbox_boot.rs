@@ -19,7 +19,7 @@ use rig::{Home, Product};
 use stratavm::plan::Plan;
 use stratavm::preview::Preview;
 use stratavm::testkit::guest::{Boot, BootSector, parse_console};
-use stratavm::{Ctx, VmSpec};
+use stratavm::{Ctx, Store, VmSpec};
 use stratavm_disk::Volume;
 
 const MIB: u64 = 1 << 20;
@@ -104,4 +104,76 @@ fn a_translated_machine_boots_and_keeps_its_images() {
         report::ran("VirtualBox", "translated machine");
     }
     println!("VirtualBox {}", product.version());
+}
+
+/// Four layers, each a disk.
+const SPEC: &str = r#"
+stratavm = 1
+name = "desk"
+[guest]
+os = "other"
+[hardware]
+controller = "ide"
+console = "log"
+[[layer]]
+name = "os"
+role = "os"
+image = "os.raw"
+[[layer]]
+name = "apps"
+role = "apps"
+image = "apps.raw"
+[[layer]]
+name = "home"
+role = "user-data"
+size = "8 MiB"
+[[layer]]
+name = "cache"
+role = "cache"
+size = "8 MiB"
+"#;
+
+/// A machine of a store: what a guest wrote is frozen into revisions of its layers, and the next guest, on new heads
+/// over them, in a VirtualBox that knows nothing of the machine, reads it.
+#[test]
+fn a_machine_of_a_store_boots_on_its_frozen_layers() {
+    let Some(product) = Product::find("machine of a store") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let sector = BootSector::new()
+        .print(4)
+        .write(0, 4, "os")
+        .write(2, 4, "home");
+    let sector = sector.image_bytes().unwrap();
+    image(&dir.path().join("os.raw"), &[(0, &sector)]);
+    image(&dir.path().join("apps.raw"), &[(4, b"apps layer\0")]);
+    let store = Store::open(dir.path().join("store é")).unwrap();
+    let spec = VmSpec::from_toml(SPEC, "the test").unwrap();
+    let machine = store.create(&spec, dir.path(), &Default::default(), &Ctx::none());
+    let machine = machine.unwrap();
+    let registry = stratavm_builtin::registry();
+    let backend = registry
+        .iter()
+        .find(|one| one.product().as_str() == "virtualbox");
+    let backend = backend.unwrap().as_ref();
+    let name = backend.product();
+    for boot in 0..3 {
+        let resolved = machine.resolve(name).unwrap();
+        let plan = backend.translate(&resolved).unwrap();
+        plan.apply(&resolved.volume, &Ctx::none()).unwrap();
+        let home = Home::new(&product);
+        home.manage([Path::new("registervm"), plan.entry.as_deref().unwrap()]);
+        let console = &resolved.paths.console;
+        fs::create_dir_all(console.parent().unwrap()).unwrap();
+        let seen = started(&home, resolved.spec.name.as_str(), console);
+        let kept = |text| if boot == 0 { "" } else { text };
+        let want = [kept("os"), "apps layer", kept("home"), ""];
+        assert_eq!(seen.texts(4), want, "boot {boot}");
+        drop(home);
+        for layer in ["os", "home"] {
+            machine.snapshot(&layer.parse().unwrap(), None).unwrap();
+        }
+        report::ran("VirtualBox", "machine of a store");
+    }
 }

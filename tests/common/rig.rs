@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use super::program::within_limit;
 use super::report;
 
-/// The folders that installers use. Not `/usr/bin`: Debian has a script there that complains of the missing driver.
+/// The folders that installers use. They come before `PATH`: Debian has a script in `/usr/bin` that complains of the
+/// missing driver.
 const FOLDERS: [&str; 4] = [
     "/usr/lib/virtualbox",
     "/opt/VirtualBox",
@@ -51,8 +52,10 @@ impl Product {
             return Err("tests cannot have a server of their own on Windows".into());
         }
         let told = env::var_os("VBOX_INSTALL_PATH").map(PathBuf::from);
-        let mut folders = told.into_iter().chain(FOLDERS.map(PathBuf::from));
-        let folder = folders
+        let path = env::var_os("PATH").unwrap_or_default();
+        let usual = told.into_iter().chain(FOLDERS.map(PathBuf::from));
+        let folder = usual
+            .chain(env::split_paths(&path))
             .find(|folder| folder.join("VBoxManage").is_file())
             .ok_or("not installed; `cargo xtask test --only virtualbox` brings its own")?;
         let mut ask = Command::new(folder.join("VBoxManage"));

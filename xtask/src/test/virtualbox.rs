@@ -1,7 +1,7 @@
 //! Where the tests of the real VirtualBox run: here if it is installed, else in its rig.
 
 use std::env;
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::exec::Error;
 use crate::rig::Rig;
@@ -31,15 +31,16 @@ pub(super) fn runner() -> Result<Vec<String>, Error> {
 
 /// Where `tests/common/rig.rs` finds it, too.
 fn installed() -> Option<String> {
+    let told = env::var_os("VBOX_INSTALL_PATH").map(PathBuf::from);
     let folders = [
         "/opt/VirtualBox",
         "/Applications/VirtualBox.app/Contents/MacOS",
     ];
-    let program = setup::find_program("VBoxManage").or_else(|| {
-        let mut programs = folders
-            .iter()
-            .map(|folder| Path::new(folder).join("VBoxManage"));
-        programs.find(|program| program.is_file())
-    });
+    let mut programs = told
+        .into_iter()
+        .chain(folders.map(PathBuf::from))
+        .map(|folder| folder.join("VBoxManage"));
+    let program = programs.find(|program| program.is_file());
+    let program = program.or_else(|| setup::find_program("VBoxManage"));
     program.map(|program| program.display().to_string())
 }
