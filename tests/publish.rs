@@ -15,12 +15,13 @@ mod tree;
 use std::path::Path;
 
 use machine::{Content, Harness, name};
+use stratavm::chain::{Chain, Family, Member};
 use stratavm::image::{AddOptions, Image, Origin, Outcome, Wrap, add};
 use stratavm::linux::FileSystem;
-use stratavm::machine::{Kept, Machine, PublishOptions, Published};
+use stratavm::machine::{CreateOptions, Kept, Machine, PublishOptions, Published};
 use stratavm::spec::Role;
 use stratavm::{CancelToken, Ctx, ErrorKind, Result, VmSpec};
-use stratavm_disk::Volume;
+use stratavm_disk::{Access, Closed, Durability, Format, Volume};
 
 const MIB: u64 = 1 << 20;
 
@@ -110,6 +111,40 @@ fn an_image_holds_what_a_revision_shows_and_the_machine_stays_as_it_was() {
     check_published(&Harness::new());
 }
 
+/// A guest's write to a delta in the `hds` family: MiB `mib` of a disk that is cut into extents of `extent` MiB.
+fn write_hds(chain: &Chain, extent: u64, mib: u64, byte: u8) {
+    let part = (mib / extent) as usize;
+    let level = |member: &Member| member.files[part].path.clone();
+    let paths: Vec<_> = chain.levels().map(level).collect();
+    let format = |n| if n == 0 { Format::Raw } else { Format::Hds };
+    let images = paths.iter().enumerate();
+    let images: Vec<_> = images
+        .map(|(n, path)| (path.as_path(), format(n)))
+        .collect();
+    let disk = stratavm_disk::Chain::open_all(&images, Access::Write, &Closed).unwrap();
+    disk.write_at(&[byte; MIB as usize], mib % extent * MIB)
+        .unwrap();
+    disk.close(Durability::Unsynced).unwrap();
+}
+
+#[test]
+fn deltas_of_the_other_family_are_flattened_extent_by_extent() {
+    let harness = Harness::with_extents(3);
+    let options = CreateOptions::default().family(Family::Hds);
+    let machine = on_golden(&harness, "lamp", &harness.machine(), &options);
+    for (mib, byte) in [(1, 0x11), (4, 0x44), (7, 0x77), (1, 0x22)] {
+        harness.run_in(Family::Hds, &machine, move |disk| {
+            write_hds(disk, 3, mib, byte)
+        });
+        machine.snapshot(&name("os"), None).unwrap();
+    }
+    let done = publish(&machine, "os", None).unwrap();
+    assert_eq!(mibs(&bytes(&done.image)), [5, 0x22, 5, 5, 0x44, 5, 0, 0x77]);
+    let older = publish(&machine, "os", Some(3)).unwrap();
+    assert_eq!(mibs(&bytes(&older.image)), [5, 0x11, 5, 5, 0x44, 5, 0, 0]);
+    harness.check_images();
+}
+
 #[test]
 fn images_of_several_extents_and_split_deltas_are_flattened_too() {
     check_published(&Harness::with_extents(3));
@@ -156,6 +191,10 @@ fn wrapped(harness: &Harness, bytes: &[u8]) -> Image {
 
 /// A machine whose os starts from this image.
 fn on_image(harness: &Harness, called: &str, image: &Image) -> Machine {
+    create(harness, called, image, &CreateOptions::default())
+}
+
+fn create(harness: &Harness, called: &str, image: &Image, options: &CreateOptions) -> Machine {
     let spec: VmSpec = serde_json::from_value(serde_json::json!({
         "stratavm": 1, "name": called,
         "guest": {"os": "other", "composition": "disks"},
@@ -164,8 +203,15 @@ fn on_image(harness: &Harness, called: &str, image: &Image) -> Machine {
     .unwrap();
     let made = harness
         .store()
-        .create(&spec, Path::new(""), &Default::default(), &Ctx::none());
+        .create(&spec, Path::new(""), options, &Ctx::none());
     made.unwrap()
+}
+
+/// A machine of the family that `options` say, on the os of another one.
+fn on_golden(harness: &Harness, called: &str, of: &Machine, options: &CreateOptions) -> Machine {
+    let digest = of.record().unwrap().layers[0].current().unwrap().image;
+    let image = harness.store().image(&digest).unwrap();
+    create(harness, called, &image, options)
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl<'a> Files<'a> {
             Flushes::Each => Durability::Synced,
             Flushes::ByCaller => Durability::Unsynced,
         };
-        let durability = match layer.spec.effective_writes() {
+        let durability = match layer.head_writes() {
             Writes::Discard => Durability::Unsynced,
             Writes::Keep => each,
         };
@@ -163,7 +163,7 @@ impl<'a> Files<'a> {
         let parent = parent.map(|delta| delta.generation);
         // A run that was cut short leaves a discarded head with what its guest wrote, and nobody
         // may rely on it any more. A kept head is never made anew over what it holds.
-        let stale = match layer.spec.effective_writes() {
+        let stale = match layer.head_writes() {
             Writes::Discard => Stale::Derived,
             Writes::Keep => Stale::Unreferenced,
         };

@@ -78,6 +78,9 @@ pub struct Head {
     /// Which sessions wrote to it.
     #[serde(default, skip_serializing_if = "Began::is_earlier")]
     pub began: Began,
+    /// What its writes are for.
+    #[serde(default, skip_serializing_if = "Purpose::is_usual")]
+    pub purpose: Purpose,
     /// Keys of newer versions, kept as they are.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -107,6 +110,24 @@ pub enum Began {
     Session,
 }
 
+/// What the writes to a head are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Purpose {
+    /// What the layer's `writes` say.
+    #[default]
+    Usual,
+    /// A golden is being edited: they are kept although the layer discards.
+    Edit,
+}
+
+impl Purpose {
+    fn is_usual(&self) -> bool {
+        *self == Self::Usual
+    }
+}
+
 impl Began {
     fn is_earlier(&self) -> bool {
         *self == Self::Earlier
@@ -123,6 +144,7 @@ impl Head {
             extent_sectors: None,
             usage: Use::Untouched,
             began: Began::Earlier,
+            purpose: Purpose::Usual,
             unknown: Unknown::new(),
         }
     }
@@ -186,10 +208,25 @@ impl LayerState {
         self.revision(self.history.current)
     }
 
+    /// What becomes of what is written to its head: an edit keeps it where the layer discards.
+    #[must_use]
+    pub fn head_writes(&self) -> Writes {
+        match self.head.purpose {
+            Purpose::Edit => Writes::Keep,
+            Purpose::Usual => self.spec.effective_writes(),
+        }
+    }
+
     /// Whether its head holds what a guest wrote and the next start must not lose.
     #[must_use]
     pub fn holds_kept_writes(&self) -> bool {
-        self.spec.effective_writes() == Writes::Keep && self.head.usage == Use::Started
+        self.head_writes() == Writes::Keep && self.head.usage == Use::Started
+    }
+
+    /// Whether its head holds an edit that is under way, or was cut short.
+    #[must_use]
+    pub fn holds_edit(&self) -> bool {
+        self.head.purpose == Purpose::Edit && self.head.usage == Use::Started
     }
 }
 

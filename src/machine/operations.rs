@@ -82,12 +82,13 @@ impl Machine {
         let off = self.lock_off()?;
         let mut edit = Edit::new(self, off.record);
         let staged = edit.take_staged()?;
+        let edited = edit.record.layer(layer)?.holds_edit();
         let n = edit.freeze(layer, label, Reason::Snapshot)?;
         edit.remember(OperationKind::Snapshot, Vec::new());
         let mut done = Operation::on(layer, Some(n));
         done.notes = staged.iter().map(done_first).collect();
         // Under `disks` the head holds all that the guest wrote; under `linux` it is overlaid.
-        let overlaid = edit.record.spec.guest.composition == Composition::Linux;
+        let overlaid = edit.record.spec.guest.composition == Composition::Linux && !edited;
         let state = edit.record.layer(layer)?;
         if overlaid && state.spec.effective_writes() == Writes::Discard {
             done.notes.push(

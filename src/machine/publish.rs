@@ -127,6 +127,15 @@ impl Machine {
             return Ok(current);
         }
         let (machine, name) = (self.name(), layer.name());
+        if layer.holds_edit() {
+            return Err(Error::invalid(format!(
+                "the edit of layer {name} is not over, and what it wrote is in no revision yet"
+            ))
+            .next(format!(
+                "stratavm golden edit {machine} {name}, and let the guest shut down; or freeze it \
+                 as it is: stratavm snapshot {machine} {name}"
+            )));
+        }
         Err(Error::invalid(format!(
             "layer {name} holds what its guest wrote since revision {current}, which is in no \
              revision yet"

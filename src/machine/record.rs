@@ -196,6 +196,9 @@ pub struct RunRecord {
     /// has become of it.
     #[serde(default)]
     pub lifetime: Lifetime,
+    /// The layer that the run edits: it keeps what is written to it, for all of its boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edit: Option<Name>,
     /// When the present supervisor took over a machine that ran already: UTC, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached: Option<Timestamp>,
@@ -233,6 +236,7 @@ impl RunRecord {
             boots: 1,
             phase: RunPhase::default(),
             lifetime: Lifetime::default(),
+            edit: None,
             attached: None,
             unknown: Unknown::new(),
         }

@@ -257,7 +257,7 @@ fn is_proved_by_the_kernel(run: &RunRecord) -> bool {
 /// frozen. Every start makes them anew, one that failed included.
 pub(super) fn forget_discarded(record: &mut Record) {
     for layer in &mut record.layers {
-        if layer.spec.effective_writes() == Writes::Discard {
+        if layer.head_writes() == Writes::Discard {
             layer.head.usage = Use::Untouched;
         }
     }

@@ -138,6 +138,8 @@ pub enum Reason {
     Point,
     /// What a session wrote to a layer that discards was accepted.
     Accept,
+    /// A golden was edited.
+    Edit,
     /// The head was kept before a rollback.
     BeforeRollback,
     /// The head was kept before an update.
@@ -168,6 +170,7 @@ impl Reason {
             Self::Snapshot => "snapshot",
             Self::Point => "point",
             Self::Accept => "accept",
+            Self::Edit => "edit",
             Self::BeforeRollback => "before-rollback",
             Self::BeforeUpdate => "before-update",
             Self::BeforeRemove => "before-remove",

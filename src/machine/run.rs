@@ -12,6 +12,7 @@ use std::time::Duration;
 use stratavm_disk::{CancelToken, Ctx};
 
 use super::folder::Machine;
+use super::golden::EditEnd;
 use crate::error::Result;
 use crate::hypervisor::{Ended, Endpoint, Hypervisor};
 use crate::spec::Name;
@@ -30,6 +31,10 @@ pub struct RunOptions {
     /// Layers that keep, whose session is to be one that can be dropped at its end: what they hold
     /// of earlier ones is frozen first.
     pub revertible: Vec<Name>,
+    /// The layer to edit, which discards: what is written to it is kept, and becomes a revision when
+    /// the guest switches itself off. Under `linux` composition it is the operating system, and
+    /// stands alone.
+    pub edit: Option<Name>,
     events: Vec<EventSink>,
 }
 
@@ -62,6 +67,13 @@ impl RunOptions {
         self
     }
 
+    /// The same options for a run that edits this layer.
+    #[must_use]
+    pub fn edit(mut self, layer: Name) -> Self {
+        self.edit = Some(layer);
+        self
+    }
+
     fn tell(&self, event: &RunEvent) {
         for sink in &self.events {
             sink(event);
@@ -75,6 +87,7 @@ impl std::fmt::Debug for RunOptions {
         f.debug_struct("RunOptions")
             .field("reboot", reboot)
             .field("timeout", timeout)
+            .field("edit", &self.edit)
             .finish()
     }
 }
@@ -150,6 +163,8 @@ pub struct RunReport {
     pub boots: u32,
     /// The file with what the guest wrote to its first serial port, if the spec asks for it.
     pub console: Option<PathBuf>,
+    /// What became of the edit, in a run that was one and is over.
+    pub edit: Option<EditEnd>,
 }
 
 impl Machine {

@@ -3,6 +3,7 @@
 
 use super::edit::Edit;
 use super::folder::Machine;
+use super::golden::instead_of_keeping;
 use super::last::{LayerBefore, Writes as Lost};
 use super::layer::{Began, Use};
 use super::operations::Operation;
@@ -49,7 +50,7 @@ impl Edit<'_> {
     pub(super) fn accept(&mut self, layer: &Name) -> Result<Operation> {
         let state = self.record.layer(layer)?;
         let machine = &self.record.name;
-        if state.spec.effective_writes() == Writes::Keep {
+        if state.head_writes() == Writes::Keep {
             return Err(Error::invalid(format!(
                 "layer {layer} keeps what is written to it anyway"
             ))
@@ -59,7 +60,7 @@ impl Edit<'_> {
             return Err(Error::invalid(format!(
                 "layer {layer} holds no session: under `linux` the guest overlays it"
             ))
-            .next(format!("stratavm golden edit {machine} {layer}")));
+            .next(instead_of_keeping(machine, state)));
         }
         if state.head.usage == Use::Untouched {
             return Err(Error::invalid(format!(
@@ -77,7 +78,7 @@ impl Edit<'_> {
     pub(super) fn revert(&mut self, layer: &Name) -> Result<Operation> {
         let state = self.record.layer(layer)?;
         let machine = &self.record.name;
-        if state.spec.effective_writes() == Writes::Discard {
+        if state.head_writes() == Writes::Discard {
             return Err(Error::invalid(format!(
                 "layer {layer} discards what is written to it anyway"
             ))

@@ -217,6 +217,8 @@ pub enum OperationKind {
     Accept,
     /// A session's writes were dropped.
     Revert,
+    /// A golden was edited.
+    Edit,
     /// The operation before was taken back.
     Undo,
 }
@@ -237,6 +239,7 @@ impl OperationKind {
             Self::Rejuvenate => "rejuvenate",
             Self::Accept => "accept",
             Self::Revert => "revert",
+            Self::Edit => "edit",
             Self::Undo => "undo",
         }
     }

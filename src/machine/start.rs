@@ -33,12 +33,15 @@ impl Machine {
     /// # Errors
     /// A damaged record, or an image that is gone from the store.
     pub fn resolve(&self, product: &Product) -> Result<Resolved> {
-        self.resolve_record(&self.record()?, &Files::new(self), product)
+        let record = self.record()?;
+        let edited = record.run.as_ref().and_then(|run| run.edit.as_ref());
+        self.resolve_record(&record, edited, &Files::new(self), product)
     }
 
     fn resolve_record(
         &self,
         record: &Record,
+        edited: Option<&Name>,
         files: &Files<'_>,
         product: &Product,
     ) -> Result<Resolved> {
@@ -59,7 +62,7 @@ impl Machine {
             ))
         };
         let mut disks = Vec::new();
-        for layer in &record.layers {
+        for layer in record.attached(edited) {
             let image = files.image(&layer.current()?.image)?;
             let layout = files.layout(record, layer.disk(), layer.head.family);
             let frozen = Files::frozen(layer);
@@ -117,27 +120,39 @@ impl Machine {
         ctx: &stratavm_disk::Ctx,
     ) -> Result<Plan> {
         let capabilities = backend.capabilities();
-        edit.take_staged()?;
-        let begins = run.boots == 1;
+        let (begins, edited) = (run.boots == 1, run.edit.as_ref());
+        match edited {
+            // What is staged waits for a start that edits nothing.
+            Some(layer) => edit.begin_edit(layer)?,
+            None => {
+                edit.set_edits_aside()?;
+                edit.take_staged()?;
+            }
+        }
         if begins {
             edit.begin_revertible(revertible)?;
         }
         for index in 0..edit.record.layers.len() {
             ctx.check()?;
-            renew(edit, index, capabilities, backend.product())?;
+            if edit.record.is_attached(&edit.record.layers[index], edited) {
+                renew(edit, index, capabilities, backend.product())?;
+            }
         }
         for note in edit.tidy() {
             tracing::info!(machine = %self.name(), "{note}");
         }
         edit.make_files()?;
-        self.make_session(&mut edit.record, &edit.files, capabilities)?;
-        let resolved = self.resolve_record(&edit.record, &edit.files, backend.product())?;
+        self.make_session(&mut edit.record, edited, &edit.files, capabilities)?;
+        let product = backend.product();
+        let resolved = self.resolve_record(&edit.record, edited, &edit.files, product)?;
         for disk in &resolved.disks {
             check_descriptors(&disk.chain)?;
         }
         flush_before_start(&resolved, capabilities)?;
         let plan = backend.translate(&resolved)?;
-        for layer in &mut edit.record.layers {
+        let attached: Vec<_> = edit.record.attached(edited).map(LayerState::disk).collect();
+        let layers = edit.record.layers.iter_mut();
+        for layer in layers.filter(|layer| attached.contains(&layer.disk())) {
             let head = &mut layer.head;
             head.began = match (head.usage, begins) {
                 (Use::Untouched, _) => Began::Session,
@@ -148,7 +163,7 @@ impl Machine {
             head.usage = Use::Started;
         }
         let record = &mut edit.record;
-        let heads = record.layers.iter().map(|layer| HeadRecord {
+        let heads = record.attached(edited).map(|layer| HeadRecord {
             disk: layer.disk(),
             generation: layer.head.generation,
             unknown: Unknown::new(),
@@ -157,7 +172,7 @@ impl Machine {
             heads: heads.collect(),
             plan: plan.digest(),
             generation: record.generation,
-            ..run
+            ..run.clone()
         });
         make_private_dir(&self.runtime_folder())?;
         // The product's files are no truth: where they cannot be written, the old record stays.
@@ -169,6 +184,7 @@ impl Machine {
     fn make_session(
         &self,
         record: &mut Record,
+        edited: Option<&Name>,
         files: &Files<'_>,
         capabilities: &Capabilities,
     ) -> Result<()> {
@@ -185,7 +201,7 @@ impl Machine {
             unknown: Unknown::new(),
         };
         record.session = Some(session.clone());
-        let (disk_size, patches) = self.session_content(record, files, size)?;
+        let (disk_size, patches) = self.session_content(record, edited, files, size)?;
         let chain = layout.session_chain(disk_size, Some(patches), session.delta().into())?;
         let paths = chain.files();
         if let Some(folder) = paths.first().and_then(|path| path.parent()) {
@@ -198,12 +214,13 @@ impl Machine {
     fn session_content(
         &self,
         record: &Record,
+        edited: Option<&Name>,
         files: &Files<'_>,
         size: Size,
     ) -> Result<(u64, Vec<Patch>)> {
         let mut lines = Vec::new();
-        for layer in &record.layers {
-            let line = self
+        for layer in record.attached(edited) {
+            let mut line = self
                 .manifest_line_of(record, files, layer)
                 .map_err(|error| {
                     let (machine, layer) = (&record.name, layer.name());
@@ -211,6 +228,9 @@ impl Machine {
                         .during(format!("layer {layer} cannot be used as it is"))
                         .next(format!("stratavm history {machine} {layer}"))
                 })?;
+            if edited == Some(layer.name()) {
+                line.flags.insert(Flag::Edit);
+            }
             lines.push(line);
         }
         let generation = record
@@ -270,7 +290,7 @@ fn renew(
     let layer = &record.layers[index];
     let below = layer.history.top(layer.history.current);
     let below = below.map(|delta| delta.family);
-    let keeps = layer.spec.effective_writes() == Writes::Keep;
+    let (keeps, purpose) = (layer.head_writes() == Writes::Keep, layer.head.purpose);
     let held = layer.holds_kept_writes();
     let bound = if held { Some(layer.head.family) } else { below };
     let family = match bound {
@@ -288,7 +308,11 @@ fn renew(
     }
     let name = layer.name().clone();
     let generation = record.next_generation();
-    edit.put_head(&name, Head::new(generation, family))
+    let head = Head {
+        purpose,
+        ..Head::new(generation, family)
+    };
+    edit.put_head(&name, head)
 }
 
 /// Whether anything was ever written to a layer.

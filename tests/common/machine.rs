@@ -272,11 +272,23 @@ impl Harness {
         ends: &[Ends],
         during: impl Fn() + Send + Sync + 'static,
     ) -> Result<RunReport> {
+        self.run_of_during(&self.machine(), options, writes, ends, during)
+    }
+
+    /// The same with a machine of the store.
+    pub(crate) fn run_of_during(
+        &self,
+        machine: &Machine,
+        options: RunOptions,
+        writes: &[Write],
+        ends: &[Ends],
+        during: impl Fn() + Send + Sync + 'static,
+    ) -> Result<RunReport> {
         let product = StandIn {
             ends: Mutex::new(ends.to_vec()),
             ..StandIn::new(writes, Some(Arc::new(during)))
         };
-        block_on(self.machine().run(Arc::new(product), options, &Ctx::none()))
+        block_on(machine.run(Arc::new(product), options, &Ctx::none()))
     }
 
     fn start(&self, product: StandIn) -> RunReport {
@@ -287,6 +299,21 @@ impl Harness {
     /// Starts a machine of the store once; its guest does `writes`.
     pub(crate) fn run_of(&self, machine: &Machine, writes: &[Write]) {
         let product = StandIn::new(writes, None);
+        block_on(machine.run(Arc::new(product), RunOptions::default(), &Ctx::none())).unwrap();
+    }
+
+    /// Starts a machine of the store on a product that reads chains of this family; its guest does `write` to its first
+    /// disk.
+    pub(crate) fn run_in(
+        &self,
+        family: Family,
+        machine: &Machine,
+        write: impl Fn(&Chain) + Send + Sync + 'static,
+    ) {
+        let of = machine.clone();
+        let during = move || write(&of.resolve(&PRODUCT).unwrap().disks[0].chain);
+        let mut product = StandIn::new(&[], Some(Arc::new(during)));
+        product.capabilities.families = vec![family];
         block_on(machine.run(Arc::new(product), RunOptions::default(), &Ctx::none())).unwrap();
     }
 

@@ -45,7 +45,7 @@ const PACKAGES: &[Package] = &[
     package(
         "e2fsprogs",
         Probe::Program("mke2fs"),
-        "the guest formats and checks its layers",
+        "the guest formats and checks its layers; makes an os that can be written to",
     ),
     package(
         "squashfs-tools",
@@ -208,6 +208,7 @@ fn stock(bench: &Bench, images: &Images) -> Result<Goods, Error> {
             bench.add_disk(&images.os[0])?,
             bench.add_disk(&images.os[1])?,
         ],
+        writable_os: bench.add_disk(&images.writable_os)?,
         application: [
             bench.add_application(&images.application[0], "app")?,
             bench.add_application(&images.application[1], "app")?,

@@ -1,6 +1,7 @@
 //! The command line: every argument with its help and an example for each command.
 
 pub(crate) mod disk;
+pub(crate) mod golden;
 pub(crate) mod history;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use stratavm::spec::{Name, Role, Size};
 
 use crate::output::Form;
 use disk::Disk;
+use golden::{Golden, Publish};
 use history::{History, Label, Layers, OfRevision, Point, Retention};
 
 /// Runs virtual machines that are made of layers.
@@ -74,7 +76,7 @@ pub(crate) enum Command {
     Start(Start),
     /// Watch over a machine in the background: what `start` begins.
     #[command(hide = true)]
-    Supervise(Start),
+    Supervise(Supervise),
     /// Ask a machine to shut down, or switch it off.
     #[command(after_help = "Example:\n  stratavm stop finance --force")]
     Stop(Stop),
@@ -129,6 +131,12 @@ pub(crate) enum Command {
     /// Give a layer another image.
     #[command(after_help = "Example:\n  stratavm update finance office office-v2.raw")]
     Update(Update),
+    /// Change a golden image by hand.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  stratavm golden edit finance os && stratavm publish finance os"
+    )]
+    Golden(Golden),
     /// Make an image of a layer's revision, for other machines to take.
     #[command(after_help = "Examples:
   stratavm publish finance os --label 'security fixes of May'
@@ -296,6 +304,15 @@ pub(crate) struct Start {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Supervise {
+    #[command(flatten)]
+    pub(crate) start: Start,
+    /// The layer that the run edits.
+    #[arg(long, value_name = "LAYER")]
+    pub(crate) edit: Option<Name>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Stop {
     /// The machine.
     pub(crate) name: Name,
@@ -349,18 +366,6 @@ pub(crate) struct Update {
     /// Drop what the guest wrote to the layer; its revisions stay.
     #[arg(long)]
     pub(crate) discard_writes: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Publish {
-    #[command(flatten)]
-    pub(crate) of: OfLayer,
-    /// The revision to make it of [default: the current one].
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) rev: Option<u64>,
-    /// What to say of the image; kept with it.
-    #[arg(long)]
-    pub(crate) label: Option<String>,
 }
 
 #[derive(Debug, Args)]

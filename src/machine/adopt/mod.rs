@@ -266,7 +266,7 @@ fn settle_run(source: &mut Source, kept: Kept, notes: &mut Vec<String>) -> Resul
         return Ok(Vec::new());
     }
     let wrote = |layer: &&super::layer::LayerState| {
-        layer.spec.effective_writes() == Writes::Keep
+        layer.head_writes() == Writes::Keep
             && run
                 .heads
                 .iter()

@@ -50,7 +50,7 @@ impl Store {
         old.session = None;
         old.run = None;
         for layer in &mut old.layers {
-            let discards = layer.spec.effective_writes() == Writes::Discard;
+            let discards = layer.head_writes() == Writes::Discard;
             if discards || torn.contains(layer.name()) {
                 layer.head.usage = Use::Untouched;
             }

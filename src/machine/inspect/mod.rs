@@ -17,7 +17,7 @@ use stratavm_disk::{ImageSpec, Permissions};
 use compare::{compare, compare_format};
 
 use super::files::Files;
-use super::layer::{AnyLayer, Use};
+use super::layer::{AnyLayer, Purpose, Use};
 use super::record::Record;
 use super::revision::Stacked;
 use crate::chain::{DiskName, Family};
@@ -90,11 +90,10 @@ struct Expected<'a> {
 impl Expected<'_> {
     /// Whether the layer's head holds what a guest wrote and must not be lost.
     fn is_kept(&self) -> bool {
-        let started = self
-            .layer
-            .head
-            .is_some_and(|head| head.usage != Use::Untouched);
-        started && self.layer.spec.effective_writes() == Writes::Keep
+        let keeps = self.layer.spec.effective_writes() == Writes::Keep;
+        self.layer.head.is_some_and(|head| {
+            head.usage != Use::Untouched && (keeps || head.purpose == Purpose::Edit)
+        })
     }
 }
 

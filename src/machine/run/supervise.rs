@@ -18,10 +18,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host;
 use crate::hypervisor::{Begin, Ended, Endpoint, Hypervisor, Launch, RunLock, Running, Stop};
 use crate::machine::Machine;
+use crate::machine::golden::EditEnd;
 use crate::machine::record::{RunPhase, RunRecord};
 use crate::machine::recover::{Recovered, Seen};
 use crate::plan::Plan;
-use crate::spec::Composition;
+use crate::spec::{Composition, Name};
 use crate::store::{FileLock, remove_file};
 use crate::timestamp::Timestamp;
 
@@ -39,6 +40,7 @@ struct Supervisor<'a> {
     lock: &'a FileLock,
     since: Timestamp,
     until: Option<Instant>,
+    edit: Option<Name>,
     boots: u32,
 }
 
@@ -51,6 +53,7 @@ impl Machine {
     ) -> Result<RunReport> {
         let lock = self.take_run_lock()?;
         let found = self.look(backend, ctx).await?;
+        let edit = self.edited_layer(&found, options)?;
         // A time that no clock can say is none.
         let until = options
             .timeout
@@ -63,25 +66,58 @@ impl Machine {
             lock: &lock,
             since: Timestamp::now(),
             until,
+            edit,
             boots: 0,
         };
         let console = self.console_of(backend)?;
         let ran = supervisor.run(found, console.as_deref()).await;
         let boots = supervisor.boots;
-        if let Err(error) = self.finish(backend, &ran).await {
-            // How the run went is the answer; the next look at the machine clears the record. The
-            // product's process keeps the lock if it still lives.
-            tracing::warn!(machine = %self.name(), %error, "the run's record was not cleared");
-            lock.leave();
-        } else if let Err(error) = self.take_decisions() {
-            // It stays recorded: the next change, or the next start, says what stands in its way.
-            tracing::warn!(machine = %self.name(), %error, "what was decided on the session is not done yet");
+        let mut edit = None;
+        match self.finish(backend, &ran).await {
+            Err(error) => {
+                // How the run went is the answer; the next look at the machine clears the record.
+                // The product's process keeps the lock if it still lives.
+                tracing::warn!(machine = %self.name(), %error, "the run's record was not cleared");
+                lock.leave();
+            }
+            Ok(ended) => {
+                edit = ended;
+                if let Err(error) = self.take_decisions() {
+                    // It stays recorded: the next change, or the next start, says what stands in
+                    // its way.
+                    tracing::warn!(machine = %self.name(), %error, "what was decided on the session is not done yet");
+                }
+            }
         }
         Ok(RunReport {
             end: ran?,
             boots,
             console,
+            edit,
         })
+    }
+
+    /// The layer that the run edits: one that goes on stays what it was.
+    fn edited_layer(&self, found: &Recovered, options: &RunOptions) -> Result<Option<Name>> {
+        if *found == Recovered::Off {
+            return Ok(options.edit.clone());
+        }
+        let edited = self.record()?.run.and_then(|run| run.edit);
+        match &options.edit {
+            Some(wanted) if edited.as_ref() != Some(wanted) => {
+                let name = self.name();
+                Err(Error::new(
+                    ErrorKind::Busy,
+                    format!(
+                        "machine {name} has a run that goes on, which does not edit layer {wanted}"
+                    ),
+                )
+                .next(format!(
+                    "stratavm status {name}; once it is off, edit the layer"
+                )))
+            }
+            _ => Ok(edited),
+        }
     }
 
     fn console_of(&self, backend: &dyn Hypervisor) -> Result<Option<PathBuf>> {
@@ -91,20 +127,28 @@ impl Machine {
 
     /// Clears the run, or notes that it is suspended. Where the product's machine may have gone on
     /// in spite of us, the product is asked.
-    async fn finish(&self, backend: &dyn Hypervisor, ran: &Result<RunEnd>) -> Result<()> {
+    async fn finish(
+        &self,
+        backend: &dyn Hypervisor,
+        ran: &Result<RunEnd>,
+    ) -> Result<Option<EditEnd>> {
         let Some(run) = self.record()?.run else {
-            return Ok(());
+            return Ok(None);
         };
         match (ran, run.lifetime) {
-            (Ok(RunEnd::Suspended), _) => self.note_suspended(&run, None),
+            (Ok(RunEnd::Suspended), _) => self.note_suspended(&run, None)?,
             (Err(_) | Ok(RunEnd::Timeout), Lifetime::Independent) => {
-                self.look(backend, &Ctx::none()).await.map(drop)
+                self.look(backend, &Ctx::none()).await?;
             }
             _ => {
                 self.prove_ended(&run)?;
-                self.clear_run(Seen::Supervised(ran))
+                match &run.edit {
+                    Some(layer) => return self.end_edit(layer, ran).map(Some),
+                    None => self.clear_run(Seen::Supervised(ran))?,
+                }
             }
         }
+        Ok(None)
     }
 
     /// The product said that the machine is off; a process of it has to be gone as well.
@@ -177,6 +221,7 @@ impl Supervisor<'_> {
         let run = RunRecord {
             boots: self.boots,
             lifetime: self.backend.capabilities().lifetime,
+            edit: self.edit.clone(),
             ..RunRecord::new(product, 0, host::this_process(), self.since)
         };
         let plan = self

@@ -13,10 +13,15 @@ use super::tree::Tree;
 use super::{disk, kernel};
 use crate::exec::Error;
 
+/// MiB of an ext4 that holds the os, with some room.
+const WRITABLE_ROOT: u64 = 24;
+
 /// Files on the host's disk.
 pub(crate) struct Images {
     /// Whole disks: version 1 and 2 of the os.
     pub(crate) os: [PathBuf; 2],
+    /// Version 1 of the os once more, with an ext4 as its root, which can be written to.
+    pub(crate) writable_os: PathBuf,
     /// Bare squashfs files: version 1 and 2 of the application.
     pub(crate) application: [PathBuf; 2],
 }
@@ -42,6 +47,13 @@ impl Images {
                 disk::os_disk(&boot, &root, to)
             })
         };
+        let tree = programs.os(1);
+        let key = Key::new("ext4 1").with(tree.cpio());
+        let root = cache.get("os-v1-ext4-root", key, |to| {
+            tree.ext4(to, WRITABLE_ROOT, &scratch)
+        })?;
+        let key = Key::new("os 1").with(name_of(&boot)).with(name_of(&root));
+        let writable_os = cache.get("os-v1-ext4", key, |to| disk::os_disk(&boot, &root, to))?;
         let application = |version: u32| {
             squashfs(
                 &cache,
@@ -52,6 +64,7 @@ impl Images {
         };
         Ok(Self {
             os: [os(1)?, os(2)?],
+            writable_os,
             application: [application(1)?, application(2)?],
         })
     }

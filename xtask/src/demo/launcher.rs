@@ -74,16 +74,18 @@ impl Launcher {
 
     /// Starts a machine and waits for its end, reboots included.
     pub(crate) fn start(&self, machine: &str) -> Result<Result<Value, String>, Error> {
+        self.limited(&["start", machine, "--product", "qemu", "--wait"])
+    }
+
+    /// Runs a command that waits for a machine's end and has to be done; what it answers.
+    pub(crate) fn wait(&self, args: &[&str]) -> Result<Value, Error> {
+        self.limited(args)?
+            .map_err(|refused| Error::new(format!("stratavm {}: {refused}", args.join(" "))))
+    }
+
+    fn limited(&self, args: &[&str]) -> Result<Result<Value, String>, Error> {
         let limit = START.as_secs().to_string();
-        self.ask(&[
-            "start",
-            machine,
-            "--product",
-            "qemu",
-            "--wait",
-            "--timeout",
-            &limit,
-        ])
+        self.ask(&[args, &["--timeout", &limit]].concat())
     }
 
     /// The same launcher on the store of another folder.

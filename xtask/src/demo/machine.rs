@@ -182,10 +182,34 @@ impl Machine<'_> {
 
     /// Runs `VERB <machine> ARGS` and checks that the files of every layer but `layers`, and all images, are as they were.
     pub(crate) fn change(&mut self, layers: &[&str], command: &[&str]) -> Result<Value, Error> {
-        let before = self.digests(layers)?;
         let mut args = vec![command[0], &self.name];
         args.extend(&command[1..]);
-        let answer = self.bench.launcher.run(&args)?;
+        self.watched(layers, command, |launcher| launcher.run(&args))
+    }
+
+    /// Edits the os as its guest does by itself, which takes `boots` boots and ends with `expectations` that it judges,
+    /// with the same check; what the launcher answered.
+    pub(crate) fn edit_os(&mut self, boots: u64, expectations: usize) -> Result<Value, Error> {
+        let command = ["golden", "edit", &self.name.clone(), "os", "--wait"];
+        let ended = self.watched(&["os"], &command, |launcher| launcher.wait(&command))?;
+        self.bench.boots += boots;
+        let console = self.console();
+        if text(&ended, "edit") != "frozen" || ended.get("boots") != Some(&boots.into()) {
+            return Err(with_console(format!("the edit ended as {ended}"), &console));
+        }
+        judge(&console, expectations)?;
+        Ok(ended)
+    }
+
+    /// Checks that `change`, which `command` is, leaves the files of every layer but `layers`, and all images, as they were.
+    fn watched(
+        &self,
+        layers: &[&str],
+        command: &[&str],
+        change: impl FnOnce(&Launcher) -> Result<Value, Error>,
+    ) -> Result<Value, Error> {
+        let before = self.digests(layers)?;
+        let answer = change(&self.bench.launcher)?;
         let after = self.digests(layers)?;
         if let Some((file, _)) = before
             .iter()

@@ -22,6 +22,8 @@ pub(crate) type Show = fn(&mut Bench, &Goods) -> Result<(), Error>;
 pub(crate) struct Goods {
     /// Digests of version 1 and 2 of the os.
     pub(crate) os: [String; 2],
+    /// Digest of version 1 of the os with a root that can be written to.
+    pub(crate) writable_os: String,
     /// Digests of version 1 and 2 of the application.
     pub(crate) application: [String; 2],
     /// What the guest calls the boot sector and the kernel area of os version 1.
@@ -81,6 +83,10 @@ pub(crate) const PROMISES: &[Promise] = &[
     Promise {
         name: "infected-os-cured-by-rejuvenate",
         show: infected_os,
+    },
+    Promise {
+        name: "golden-edited-published-taken-and-rolled-back",
+        show: golden_edited,
     },
     Promise {
         name: "missing-layer-refused-by-name",
@@ -256,6 +262,35 @@ fn infected_os(bench: &mut Bench, goods: &Goods) -> Result<(), Error> {
             .expect("os-version", 1)
             .expect("home", 1),
     )?;
+    Ok(())
+}
+
+fn golden_edited(bench: &mut Bench, goods: &Goods) -> Result<(), Error> {
+    let (golden, application) = (&goods.writable_os, &goods.application[0]);
+    // Root writes to /usr in one boot and to /etc after a reboot; both are there when it is off.
+    let mut machine = bench.create("golden", golden, application)?;
+    machine.edit_os(2, 3)?;
+    let published = machine.change(&[], &["publish", "os", "--label", "marked"])?;
+    let digest = text(&published, "digest").to_owned();
+    if digest == *golden || text(&published, "parent") != golden {
+        return Err(Error::new(format!("not a new image: {published}")));
+    }
+
+    let mut taker = bench.create("taker", golden, application)?;
+    taker.boot(&Task::new().expect_clean_os().count(Kept::Home))?;
+    taker.change(&["os"], &["update", "os", &digest])?;
+    let marked = Task::new()
+        .expect("mark-usr", "present")
+        .expect("mark-etc", "present");
+    taker.boot(&marked.expect("home", 1).expect("degraded", "no"))?;
+    taker.change(&["os"], &["rollback", "os"])?;
+    taker.boot(&Task::new().expect_clean_os().expect("home", 1))?;
+    for image in [golden, &digest] {
+        let verified = taker.launcher().run(&["image", "verify", image])?;
+        if verified.get("intact") != Some(&true.into()) {
+            return Err(Error::new(format!("{image} was changed: {verified}")));
+        }
+    }
     Ok(())
 }
 

@@ -85,19 +85,14 @@ impl Tree {
 
     /// Writes the tree as a squashfs, everything owned by root, all times 0. `scratch` is used on the way.
     pub(crate) fn squashfs(&self, to: &Path, scratch: &Path) -> Result<(), Error> {
-        remove(scratch)?;
-        let source = scratch.join("tree");
-        fs::create_dir_all(&source).at(source.display())?;
+        let source = self.unpack(scratch)?;
         let mut pseudo = String::from("/ d 755 0 0\n");
         for (path, node) in &self.0 {
-            let place: PathBuf = source.join(path);
             match node {
                 Node::Folder => {
-                    fs::create_dir_all(&place).at(place.display())?;
                     let _ = writeln!(pseudo, "{path} m 755 0 0");
                 }
-                Node::File { content, mode } => {
-                    fs::write(&place, content).at(place.display())?;
+                Node::File { mode, .. } => {
                     let _ = writeln!(pseudo, "{path} m {mode:o} 0 0");
                 }
                 Node::Link(target) => {
@@ -119,6 +114,65 @@ impl Tree {
             .arg(&list)
             .run()?;
         remove(scratch)
+    }
+
+    /// Writes the tree as an ext4 of `mib` MiB, which a guest can write to. Devices are left out. `scratch` is used on
+    /// the way.
+    pub(crate) fn ext4(&self, to: &Path, mib: u64, scratch: &Path) -> Result<(), Error> {
+        let source = self.unpack(scratch)?;
+        // debugfs makes what not every host can: links, and modes that no umask changes.
+        let mut commands = String::new();
+        for (path, node) in &self.0 {
+            match node {
+                Node::File { mode, .. } => {
+                    let _ = writeln!(
+                        commands,
+                        "set_inode_field /{path} mode 0{:o}",
+                        0o100_000 | mode
+                    );
+                    let _ = writeln!(commands, "set_inode_field /{path} uid 0");
+                }
+                Node::Folder => {
+                    let _ = writeln!(commands, "set_inode_field /{path} mode 040755");
+                    let _ = writeln!(commands, "set_inode_field /{path} uid 0");
+                }
+                Node::Link(target) => {
+                    let _ = writeln!(commands, "symlink /{path} {target}");
+                }
+                Node::Device { .. } => {}
+            }
+        }
+        let list = scratch.join("commands");
+        fs::write(&list, commands).at(list.display())?;
+        remove(to)?;
+        Tool::named("mke2fs")?
+            .args(["-q", "-t", "ext4", "-m", "0", "-d"])
+            .arg(&source)
+            .arg(to)
+            .arg(format!("{mib}M"))
+            .run()?;
+        Tool::named("debugfs")?
+            .args(["-w", "-f"])
+            .arg(&list)
+            .arg(to)
+            .run()?;
+        remove(scratch)
+    }
+
+    /// Writes the folders and files below `scratch`, which is made anew; the folder that holds them.
+    fn unpack(&self, scratch: &Path) -> Result<PathBuf, Error> {
+        remove(scratch)?;
+        let source = scratch.join("tree");
+        fs::create_dir_all(&source).at(source.display())?;
+        for (path, node) in &self.0 {
+            let place = source.join(path);
+            match node {
+                Node::Folder => fs::create_dir_all(&place).at(place.display())?,
+                Node::File { content, .. } => fs::write(&place, content).at(place.display())?,
+                Node::Link(_) | Node::Device { .. } => {}
+            }
+        }
+        Ok(source)
     }
 }
 

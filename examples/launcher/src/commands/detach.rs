@@ -12,10 +12,12 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use stratavm::machine::record::RunRecord;
 use stratavm::machine::{Machine, RunEvent, RunOptions, escape};
+use stratavm::spec::Name;
 use stratavm::{CancelToken, Error, ErrorKind, Result, block_on, host};
 
-use crate::cli::Start;
+use crate::cli::{Start, Supervise};
 use crate::context::Context;
 use crate::output::Answer;
 use crate::sys;
@@ -30,7 +32,8 @@ const ANSWER: u64 = 1 << 20;
 const QUOTED: usize = 1000;
 
 /// The supervisor's half.
-pub(crate) fn supervise(context: &Context, args: &Start) -> Result<Answer> {
+pub(crate) fn supervise(context: &Context, args: &Supervise) -> Result<Answer> {
+    let (args, edit) = (&args.start, args.edit.as_ref());
     sys::leave_terminal();
     let log = context.machine(&args.name)?.supervisor_log();
     let options = RunOptions::default().on_event(move |event| match event {
@@ -40,41 +43,19 @@ pub(crate) fn supervise(context: &Context, args: &Start) -> Result<Answer> {
         RunEvent::Running(endpoint) => tracing::info!(address = endpoint.address, "running"),
         event => tracing::info!(?event, "supervisor"),
     });
-    super::run::supervise(context, args, options)
+    super::run::supervise(context, args, edit, options)
 }
 
 /// The half of the user's command.
-pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
+pub(crate) fn start(context: &Context, args: &Start, edit: Option<&Name>) -> Result<Answer> {
     let vm = super::run::startable(context, args)?;
     let machine = vm.machine();
     let ctx = context.cancellable().clone();
     let ctx = ctx.with_deadline(Instant::now() + LIMIT);
-    let mut supervisor = Supervisor::spawn(machine, args, ctx.cancel_token().clone())?;
+    let mut supervisor = Supervisor::spawn(machine, args, edit, ctx.cancel_token().clone())?;
     let process = host::process(supervisor.child.id());
     match block_on(machine.await_running(process, &ctx)) {
-        Ok(run) => Ok(Answer::new(
-            format!(
-                "{} {} on {}, supervised by process {}: `stratavm stop {}` ends it",
-                args.name,
-                if run.attached.is_some() {
-                    "ran already and goes on"
-                } else {
-                    "runs"
-                },
-                run.product,
-                process.pid,
-                args.name
-            ),
-            json!({
-                "name": args.name.as_str(),
-                "product": run.product.as_str(),
-                "running": true,
-                "supervisor": process.pid,
-                "attached": run.attached.is_some(),
-                "since": run.since.to_string(),
-                "log": machine.supervisor_log().display().to_string(),
-            }),
-        )),
+        Ok(run) => Ok(left_running(args, edit, machine, &run)),
         Err(error) => match supervisor.answer() {
             // It had its say; that ended the waiting.
             Some(bytes) => verdict(machine, &bytes),
@@ -84,6 +65,36 @@ pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
             }
         },
     }
+}
+
+/// The answer once the product says that the machine runs.
+fn left_running(args: &Start, edit: Option<&Name>, machine: &Machine, run: &RunRecord) -> Answer {
+    let (name, pid) = (&args.name, run.supervisor.pid);
+    let runs = match run.attached {
+        Some(_) => "ran already and goes on",
+        None => "runs",
+    };
+    let mut text = format!(
+        "{name} {runs} on {}, supervised by process {pid}: `stratavm stop {name}` ends it",
+        run.product
+    );
+    let mut json = json!({
+        "name": name.as_str(),
+        "product": run.product.as_str(),
+        "running": true,
+        "supervisor": pid,
+        "attached": run.attached.is_some(),
+        "since": run.since.to_string(),
+        "log": machine.supervisor_log().display().to_string(),
+    });
+    if let Some(layer) = edit {
+        text.push_str(&format!(
+            "\n  layer {layer} keeps what is written to it; once the guest has shut down: `stratavm \
+             publish {name} {layer}`"
+        ));
+        json["layer"] = json!(layer.as_str());
+    }
+    Answer::new(text, json)
 }
 
 /// Nobody waits any longer, and the machine does not run.
@@ -108,7 +119,12 @@ struct Supervisor {
 
 impl Supervisor {
     /// Starts it; `ended` is cancelled once it has said its last word.
-    fn spawn(machine: &Machine, args: &Start, ended: CancelToken) -> Result<Self> {
+    fn spawn(
+        machine: &Machine,
+        args: &Start,
+        edit: Option<&Name>,
+        ended: CancelToken,
+    ) -> Result<Self> {
         let failed = |what: &str, error| {
             Error::new(ErrorKind::Io, format!("{what} for the supervisor")).caused_by(error)
         };
@@ -120,6 +136,9 @@ impl Supervisor {
         command.args(["supervise", args.name.as_str(), "--product", &args.product]);
         for layer in &args.revertible {
             command.args(["--revertible", layer.as_str()]);
+        }
+        if let Some(layer) = edit {
+            command.args(["--edit", layer.as_str()]);
         }
         command.current_dir(machine.store().home());
         if std::env::var_os("STRATAVM_LOG").is_none() {

@@ -1,4 +1,4 @@
-//! `publish`: new golden images out of what a machine holds.
+//! `golden edit` and `publish`: new golden images out of what a machine holds.
 
 use serde_json::json;
 use stratavm::Result;
@@ -6,9 +6,18 @@ use stratavm::image::Outcome;
 use stratavm::machine::PublishOptions;
 
 use super::image::as_json;
-use crate::cli::Publish;
+use super::run;
+use crate::cli::golden::{Golden, Publish};
 use crate::context::Context;
 use crate::output::Answer;
+
+pub(crate) fn golden(context: &Context, command: &Golden) -> Result<Answer> {
+    let Golden::Edit(args) = command;
+    let layer = &args.of.layer;
+    // Known before a supervisor in the background finds it out.
+    context.machine(&args.of.name)?.record()?.layer(layer)?;
+    run::start(context, &args.start(), Some(layer))
+}
 
 pub(crate) fn publish(context: &Context, args: &Publish) -> Result<Answer> {
     let machine = context.machine(&args.of.name)?;

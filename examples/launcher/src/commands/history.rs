@@ -136,6 +136,7 @@ fn removed_value(layer: &RemovedLayer) -> Value {
 /// What happens to a layer when the machine is started.
 fn next_start(layer: &LayerState) -> &'static str {
     match layer.spec.effective_writes() {
+        Writes::Discard if layer.holds_edit() => "edit set aside, fresh head",
         Writes::Discard => "fresh head",
         _ => "kept",
     }

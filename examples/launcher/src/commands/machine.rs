@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use stratavm::capability::Lifetime;
 use stratavm::machine::ended::{EndRecord, HowEnded};
-use stratavm::machine::record::RunRecord;
+use stratavm::machine::record::{Record, RunRecord};
 use stratavm::machine::{AdoptOptions, Adoption, CreateOptions, Kept, escape};
 use stratavm::spec::Name;
 use stratavm::{Error, ErrorKind, Result, State, VmSpec, block_on, host};
@@ -123,6 +123,22 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
     if let Some(ended) = ended.as_ref().filter(|_| run.is_none()) {
         text.push_str(&last_run(ended, name));
     }
+    let edited = run.and_then(|run| run.edit.clone());
+    let edit = match edited {
+        Some(layer) => Some((layer, "running")),
+        None => unfinished_edit(&record).map(|layer| (layer, "unfinished")),
+    };
+    match &edit {
+        Some((layer, "running")) => text.push_str(&format!(
+            "  edits: layer {layer}, which keeps what is written to it\n"
+        )),
+        Some((layer, _)) => text.push_str(&format!(
+            "  edit of layer {layer}: cut short; what the guest had written is there\n    next: \
+             stratavm golden edit {name} {layer} goes on with it, stratavm start {name} sets it \
+             aside as a revision\n"
+        )),
+        None => {}
+    }
     text.push_str(&format!(
         "  folder: {}",
         line(vm.machine().folder().display())
@@ -147,10 +163,18 @@ pub(crate) fn status(context: &Context, name: &Name) -> Result<Answer> {
                 "ended": ended.how.as_str(),
                 "detail": ended.detail,
             })),
+            "edit": edit.map(|(layer, state)| json!({"layer": layer.as_str(), "state": state})),
             "folder": vm.machine().folder().display().to_string(),
             "family": record.family.as_str(),
         }),
     ))
+}
+
+/// The layer whose edit was cut short.
+fn unfinished_edit(record: &Record) -> Option<Name> {
+    let mut layers = record.layers.iter();
+    let found = layers.find(|layer| layer.holds_edit())?;
+    Some(found.name().clone())
 }
 
 /// The last run in words: what happened, what it means for the user's data, and what to do.

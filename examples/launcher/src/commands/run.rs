@@ -5,11 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stratavm::capability::Feature;
 use stratavm::hypervisor::Stop as How;
-use stratavm::machine::{OnReboot, Recovered, RunEnd, RunEvent, RunOptions, RunReport, escape};
+use stratavm::machine::{
+    EditEnd, OnReboot, Recovered, RunEnd, RunEvent, RunOptions, RunReport, escape,
+};
 use stratavm::plan::Grade;
 use stratavm::spec::Name;
 use stratavm::{Error, ErrorKind, Result, State, Vm, block_on};
 
+use super::detach;
 use crate::cli::{Start, Stop};
 use crate::context::Context;
 use crate::output::{Answer, Form};
@@ -35,14 +38,19 @@ pub(crate) fn startable(context: &Context, args: &Start) -> Result<Vm> {
     Ok(Vm::new(machine, backend))
 }
 
-pub(crate) fn start(context: &Context, args: &Start) -> Result<Answer> {
-    supervise(context, args, RunOptions::default())
+/// Starts a machine, to edit a layer where one is named.
+pub(crate) fn start(context: &Context, args: &Start, edit: Option<&Name>) -> Result<Answer> {
+    match args.wait {
+        true => supervise(context, args, edit, RunOptions::default()),
+        false => detach::start(context, args, edit),
+    }
 }
 
 /// Runs the machine to its end in this process.
 pub(crate) fn supervise(
     context: &Context,
     args: &Start,
+    edit: Option<&Name>,
     mut options: RunOptions,
 ) -> Result<Answer> {
     let vm = startable(context, args)?;
@@ -50,11 +58,18 @@ pub(crate) fn supervise(
         options = options.on_reboot(OnReboot::End);
     }
     options = options.revertible(args.revertible.iter().cloned());
+    if let Some(layer) = edit {
+        options = options.edit(layer.clone());
+    }
     if let Some(seconds) = args.timeout {
         options = options.timeout(Duration::from_secs(seconds));
     }
     if context.form == Form::Text {
-        options = options.on_event(tell);
+        let heads = match edit {
+            Some(layer) => format!("a head of {layer} that is kept"),
+            None => "fresh heads".to_owned(),
+        };
+        options = options.on_event(move |event| tell(event, &heads));
     }
     let ran = block_on(vm.run(options, context.cancellable()));
     if context.ctx.cancel_token().is_cancelled() && (ran.is_ok() || is_cancelled(&ran)) {
@@ -86,11 +101,14 @@ pub(crate) fn supervise(
     for line in detail.iter().chain(&hint) {
         text.push_str(&format!("\n  {}", escape(line)));
     }
+    if let (Some(layer), Some(end)) = (edit, &report.edit) {
+        text.push_str(&format!("\n  {}", edit_said(&args.name, layer, end)));
+    }
     let console = report
         .console
         .as_ref()
         .map(|path| path.display().to_string());
-    let json = json!({
+    let mut json = json!({
         "name": args.name.as_str(),
         "product": args.product,
         "ended": report.end.as_str(),
@@ -99,7 +117,37 @@ pub(crate) fn supervise(
         "detail": detail,
         "guest-said": hint,
     });
-    Ok(Answer::new(text, json).done_if(as_asked))
+    if let Some(layer) = edit {
+        let (state, revision, why) = match &report.edit {
+            Some(EditEnd::Frozen(n)) => (Some("frozen"), Some(*n), None),
+            Some(EditEnd::Unfinished(why)) => (Some("unfinished"), None, Some(why)),
+            Some(EditEnd::Dropped) => (Some("dropped"), None, None),
+            _ => (None, None, None),
+        };
+        json["layer"] = json!(layer.as_str());
+        json["edit"] = json!(state);
+        json["revision"] = json!(revision);
+        json["why"] = json!(why);
+    }
+    let is_open = matches!(report.edit, Some(EditEnd::Unfinished(_)));
+    let is_off = report.end == RunEnd::PowerOff;
+    Ok(Answer::new(text, json).done_if(as_asked && !(is_open && is_off)))
+}
+
+/// What became of an edit, in words.
+fn edit_said(name: &Name, layer: &Name, end: &EditEnd) -> String {
+    match end {
+        EditEnd::Frozen(n) => {
+            format!(
+                "what it wrote is revision {n} now: `stratavm publish {name} {layer}` makes an image of it"
+            )
+        }
+        EditEnd::Unfinished(why) => format!(
+            "the edit is not over, and nothing of it is lost: {}; `stratavm golden edit {name} {layer}` goes on with it",
+            escape(why)
+        ),
+        _ => "what it wrote was dropped, as asked for".to_owned(),
+    }
 }
 
 fn is_cancelled(ran: &Result<RunReport>) -> bool {
@@ -109,10 +157,10 @@ fn is_cancelled(ran: &Result<RunReport>) -> bool {
 
 /// What happens, for people: on stderr, so that stdout holds the answer alone.
 #[allow(clippy::print_stderr)]
-fn tell(event: &RunEvent) {
+fn tell(event: &RunEvent, heads: &str) {
     match event {
-        RunEvent::Preparing(1) => eprintln!("preparing fresh heads"),
-        RunEvent::Preparing(boot) => eprintln!("the guest rebooted: boot {boot} on fresh heads"),
+        RunEvent::Preparing(1) => eprintln!("preparing {heads}"),
+        RunEvent::Preparing(boot) => eprintln!("the guest rebooted: boot {boot} on {heads}"),
         RunEvent::Running(_) => eprintln!("running; Ctrl-C switches it off"),
         RunEvent::Attached(_) => eprintln!("it ran already: taken over; Ctrl-C switches it off"),
         RunEvent::Resumed(_) => eprintln!("goes on from its saved state; Ctrl-C switches it off"),
