@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own tasks. Command line only; each task lives in a module of its own.
 
 mod bench;
+mod bindings;
 mod demo;
 mod exec;
 mod rig;
@@ -35,6 +36,8 @@ enum Task {
     Specs(specs::Args),
     /// Rewrites the golden files from what the library makes now; look at the diff before you commit.
     Bless,
+    /// Rewrites the committed bindings to VirtualBox's C interface from their header; needs libclang.
+    Bindings,
     /// Rewrites the committed JSON Schemas, by every test that has `schema` in its name.
     Schema,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Rig(args) => return answer(rig::run(&args)),
         Task::Specs(args) => specs::run(&args),
         Task::Bless => test::bless(),
+        Task::Bindings => bindings::write(),
         Task::Schema => test::schema(),
     };
     answer(done.map(|()| ExitCode::SUCCESS))

@@ -84,6 +84,11 @@ const FOR_TESTS: &[Package] = &[
         "/usr/share/AAVMF/AAVMF_CODE.fd",
         "the firmware of aarch64 guests",
     ),
+    Package::file(
+        "libclang1",
+        "/usr/share/doc/libclang1",
+        "reads the header of VirtualBox's C interface",
+    ),
     Package::program("qemu-utils", "qemu-img", "reads every disk chain back"),
     Package::program(
         "libxml2-utils",

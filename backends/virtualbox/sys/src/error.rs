@@ -16,6 +16,12 @@ pub enum ErrorKind {
     Malformed,
     /// The installed product has not what this crate calls, in the form that it is called in: nothing was called.
     Incompatible,
+    /// The product refuses what it was asked for, or cannot do it.
+    Failed,
+    /// It was not done in time; it may be under way.
+    TimedOut,
+    /// The caller's argument is not acceptable.
+    Invalid,
 }
 
 /// An error with its kind and, where known, the file and the byte offset in it.
@@ -28,6 +34,7 @@ struct Inner {
     detail: String,
     path: Option<PathBuf>,
     offset: Option<u64>,
+    code: Option<u32>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -38,6 +45,7 @@ impl Error {
             detail: detail.into(),
             path: None,
             offset: None,
+            code: None,
             source: None,
         }))
     }
@@ -68,6 +76,19 @@ impl Error {
         self
     }
 
+    /// Adds the product's result code.
+    #[must_use]
+    pub(crate) fn with_code(mut self, code: u32) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    /// The product's result code (`VBOX_E_...`, `NS_ERROR_...`), if it gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<u32> {
+        self.0.code
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -94,8 +115,11 @@ impl fmt::Display for Error {
             write!(f, "{}: ", path.display())?;
         }
         f.write_str(&inner.detail)?;
-        match inner.offset {
-            Some(offset) => write!(f, " (at byte {offset})"),
+        if let Some(offset) = inner.offset {
+            write!(f, " (at byte {offset})")?;
+        }
+        match inner.code {
+            Some(code) => write!(f, " (code {code:#010x})"),
             None => Ok(()),
         }
     }
