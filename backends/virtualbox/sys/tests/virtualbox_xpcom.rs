@@ -138,8 +138,22 @@ fn the_life_of_a_machine() {
         client.run(LIMIT, |product| product.version()).unwrap();
     }
     println!("1000 calls through XPCOM in {:?}", started.elapsed());
+    // XPCOM ends with its last client, and starts again with the next.
+    drop(client);
+    let client = Client::connect(&folder, LIMIT).unwrap();
     at(&client, &id, |machine| machine.unregister()).unwrap();
     assert_eq!(names(&client), Vec::<String>::new());
+    let elsewhere = Client::connect(folder.parent().unwrap(), LIMIT).unwrap_err();
+    assert_eq!(elsewhere.kind(), ErrorKind::Incompatible);
+}
+
+/// A folder without the library, and one with a library that is another: nothing is called.
+#[test]
+fn what_is_no_virtualbox_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Client::connect(folder.path(), LIMIT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("cannot be opened"), "{error}");
 }
 
 fn names(client: &Client) -> Vec<String> {

@@ -1,5 +1,5 @@
 //! Type libraries of XPCOM (XPT 1.1 and 1.2): which interfaces there are, their ids, and their methods in the order of
-//! their vtables. What a caller expects of a method, and whether it is so, is in [`signature`].
+//! their vtables. What a caller expects of a method, and whether it is so, is in `signature`.
 //!
 //! The format is that of Mozilla's `xpt_struct.h` (XPCOM typelib format): big-endian, with 1-based offsets and indices.
 
