@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use stratavm::capability::Capabilities;
 use stratavm::chain::{Chain, Family, MemberRole};
-use stratavm::hypervisor::{Ended, Endpoint, Launch, Running, Stop};
 use stratavm::image::{AddOptions, ImageDigest, add};
 use stratavm::machine::{Machine, OnReboot, RunEvent, RunOptions, RunReport};
-use stratavm::plan::{Plan, PlanDisk};
-use stratavm::spec::{Controller, Name};
-use stratavm::{Ctx, Hypervisor, Product, Resolved, Result, Store, VmSpec, block_on};
+use stratavm::spec::Name;
+use stratavm::{Ctx, Result, Store, VmSpec, block_on};
 use stratavm_disk::Volume;
 use tempfile::TempDir;
+
+#[path = "stand_in.rs"]
+mod stand_in;
+
+use stand_in::{PRODUCT, StandIn};
 
 const MIB: u64 = 1 << 20;
 /// A guest's write: the layer, the MiB of its disk, the byte that fills it.
@@ -411,116 +412,4 @@ fn run(program: &str, arguments: &[&str]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-static PRODUCT: Product = Product::new("stand-in");
-
-/// A product that is none.
-struct StandIn {
-    capabilities: Capabilities,
-    writes: Vec<Write>,
-    ends: Mutex<Vec<Ends>>,
-    during: Option<Arc<dyn Fn() + Send + Sync>>,
-}
-
-impl std::fmt::Debug for StandIn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StandIn")
-    }
-}
-
-impl StandIn {
-    fn new(writes: &[Write], during: Option<Arc<dyn Fn() + Send + Sync>>) -> Self {
-        let auto = Controller::Sata;
-        Self {
-            capabilities: Capabilities::new(vec![Family::Vmdk], auto, auto),
-            writes: writes.to_vec(),
-            ends: Mutex::new(vec![Ends::PowerOff]),
-            during,
-        }
-    }
-}
-
-#[async_trait]
-impl Hypervisor for StandIn {
-    fn product(&self) -> &Product {
-        &PRODUCT
-    }
-
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn translate(&self, machine: &Resolved) -> Result<Plan> {
-        let mut plan = Plan::new(PRODUCT.clone(), "nothing");
-        let disk = |d: &stratavm::resolved::ResolvedDisk| {
-            PlanDisk::new(
-                d.name.clone(),
-                Controller::Sata,
-                d.slot,
-                "nowhere",
-                d.chain.clone(),
-            )
-        };
-        plan.disks = machine.disks.iter().map(disk).collect();
-        Ok(plan)
-    }
-
-    async fn start(&self, launch: &Launch, _: &Ctx) -> Result<Box<dyn Running>> {
-        for (layer, mib, byte) in &self.writes {
-            let disk = launch
-                .plan
-                .disks
-                .iter()
-                .find(|disk| disk.name.as_str() == *layer)
-                .unwrap();
-            let command = format!("write -P {byte} {mib}M 1M");
-            run("qemu-io", &["-c", &command, &node(&disk.chain)]);
-        }
-        if let Some(during) = &self.during {
-            during();
-        }
-        let mut ends = self.ends.lock().unwrap();
-        let end = if ends.is_empty() {
-            Ends::PowerOff
-        } else {
-            ends.remove(0)
-        };
-        Ok(Box::new(Ran {
-            endpoint: Endpoint::new(PRODUCT.clone(), "here", None),
-            end,
-        }))
-    }
-}
-
-#[derive(Debug)]
-struct Ran {
-    endpoint: Endpoint,
-    end: Ends,
-}
-
-#[async_trait]
-impl Running for Ran {
-    fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    async fn wait(&mut self, ctx: &Ctx) -> Result<Ended> {
-        if self.end == Ends::Never {
-            loop {
-                ctx.check()?;
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        Ok(match self.end {
-            Ends::Reboot => Ended::Reboot,
-            Ends::Crash => Ended::Crash("smoke".to_owned()),
-            Ends::PowerOff | Ends::Never => Ended::PowerOff,
-        })
-    }
-
-    async fn stop(&mut self, _: Stop, _: &Ctx) -> Result<()> {
-        self.end = Ends::PowerOff;
-        Ok(())
-    }
 }
