@@ -1,9 +1,9 @@
-//! The threads that XPCOM is used by. It belongs to the thread that started it, which lives as long as any client does;
+//! The threads that XPCOM is used by. It belongs to the thread that started it, which lives as long as the process does;
 //! each client has a thread of its own, which enters and leaves, and runs what it is given. No object leaves its thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::machine::VirtualBox;
 use crate::sys::{Binding, Library, Shared};
 use crate::xpt::TypeLibrary;
 
-/// XPCOM can be started once in a process.
-static ROOT: Mutex<Weak<Root>> = Mutex::new(Weak::new());
-/// Held from before XPCOM starts until it has ended.
-static STARTED: Mutex<()> = Mutex::new(());
+/// XPCOM is started once and stays until the process ends: started a second time it was seen to fail now and then
+/// (7.2.22).
+static ROOT: Mutex<Option<Arc<Root>>> = Mutex::new(None);
 
 type Job = Box<dyn FnOnce(&VirtualBox) + Send>;
 
 /// A connection to the VirtualBox server of the user.
 ///
 /// Which server that is follows from the process's environment, as for VirtualBox's own programs (`VBOX_USER_HOME`,
-/// `VBOX_IPC_SOCKETID`). The server is started where it does not run.
+/// `VBOX_IPC_SOCKETID`). The server is started where it does not run. Once a server was killed, connecting again in the
+/// same process was seen to fail (7.2.22); VBoxManage still serves then.
 #[derive(Debug)]
 pub struct Client {
     jobs: Sender<Job>,
@@ -112,12 +112,12 @@ struct Root {
 impl Root {
     fn get(folder: &Path, limit: Duration) -> Result<Arc<Self>> {
         let mut current = ROOT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = current.upgrade() {
+        if let Some(root) = &*current {
             if folder
                 .canonicalize()
                 .is_ok_and(|folder| folder == root.folder)
             {
-                return Ok(root);
+                return Ok(Arc::clone(root));
             }
             let what = format!(
                 "the process uses the VirtualBox in {} already",
@@ -129,7 +129,7 @@ impl Root {
         let folder = folder.to_owned();
         spawn("virtualbox", move || serve(&folder, &tell))?;
         let root = Arc::new(answer(&told, limit, "start")??);
-        *current = Arc::downgrade(&root);
+        *current = Some(Arc::clone(&root));
         Ok(root)
     }
 
@@ -144,9 +144,8 @@ impl Root {
     }
 }
 
-/// The body of the thread that starts XPCOM and ends it when nobody is left to ask.
+/// The body of the thread that starts XPCOM.
 fn serve(folder: &Path, tell: &Sender<Result<Root>>) {
-    let _alone = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
     let bound = bind(folder).and_then(|(binding, states)| {
         let client = binding.initialize::<IVirtualBoxClient>()?;
         Ok((binding, states, client))
@@ -158,7 +157,7 @@ fn serve(folder: &Path, tell: &Sender<Result<Root>>) {
     let (requests, asked) = mpsc::channel::<Sender<Shared<IVirtualBoxClient>>>();
     let root = Root {
         folder: binding.library().folder().to_owned(),
-        binding: binding.clone(),
+        binding,
         states: Arc::new(states),
         requests: Mutex::new(requests),
     };
@@ -166,8 +165,6 @@ fn serve(folder: &Path, tell: &Sender<Result<Root>>) {
     while let Ok(answer) = asked.recv() {
         let _ = answer.send(client.share());
     }
-    drop(client);
-    binding.uninitialize();
 }
 
 /// What is known of the product before anything of it is called: its slots, and the names of the states of machines.

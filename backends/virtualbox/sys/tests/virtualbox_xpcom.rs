@@ -138,7 +138,7 @@ fn the_life_of_a_machine() {
         client.run(LIMIT, |product| product.version()).unwrap();
     }
     println!("1000 calls through XPCOM in {:?}", started.elapsed());
-    // XPCOM ends with its last client, and starts again with the next.
+    // XPCOM stays when its last client goes.
     drop(client);
     let client = Client::connect(&folder, LIMIT).unwrap();
     at(&client, &id, |machine| machine.unregister()).unwrap();

@@ -27,7 +27,6 @@ type Code = u32;
 pub(super) struct Functions {
     pub(super) initialize:
         unsafe extern "C" fn(*const std::ffi::c_char, *mut *mut nsISupports) -> Code,
-    pub(super) uninitialize: unsafe extern "C" fn(),
     pub(super) enter_thread: unsafe extern "C" fn() -> Code,
     pub(super) leave_thread: unsafe extern "C" fn() -> Code,
     pub(super) free_string: unsafe extern "C" fn(*mut PRUnichar),
@@ -133,7 +132,6 @@ impl Library {
 fn functions(table: &VBOXCAPI) -> Option<Functions> {
     Some(Functions {
         initialize: table.pfnClientInitialize?,
-        uninitialize: table.pfnClientUninitialize?,
         enter_thread: table.pfnClientThreadInitialize?,
         leave_thread: table.pfnClientThreadUninitialize?,
         free_string: table.pfnComUnallocString?,

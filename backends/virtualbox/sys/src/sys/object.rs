@@ -90,12 +90,6 @@ impl Binding {
         unsafe { Ref::confirm(object, self) }
     }
 
-    /// Ends XPCOM; all references are gone.
-    pub(crate) fn uninitialize(&self) {
-        // SAFETY: called once, by the thread that initialised, which holds no reference any more.
-        unsafe { (self.functions().uninitialize)() };
-    }
-
     /// Makes this thread one that may call.
     ///
     /// # Errors
